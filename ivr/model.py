@@ -1,0 +1,237 @@
+"""The nouns of the hotline: who talks, about what, and over which wire.
+
+All are frozen: a change is a new value, written by the store. Times are aware UTC datetimes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Channel(StrEnum):
+    """How a customer is connected. `terminal` is the simulator and the tests."""
+
+    VOICE = "voice"
+    SMS = "sms"
+    CHAT = "chat"
+    WECHAT = "wechat"
+    EMAIL = "email"
+    TERMINAL = "terminal"
+
+
+class ConversationStatus(StrEnum):
+    """Where a conversation stands: with the flow, waiting for people, with a person, or over."""
+
+    FLOW = "flow"
+    QUEUED = "queued"
+    PERSON = "person"
+    ENDED = "ended"
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a customer can be reached: a channel and that channel's own name for the customer.
+
+    A telephone address is E.164 where the number could be understood, else the digits as they came.
+    It is a claim, not a proof: a caller ID can be forged.
+    """
+
+    channel: Channel
+    value: str
+
+
+@dataclass(frozen=True, slots=True)
+class Contact:
+    """A customer, as far as known."""
+
+    id: str
+    name: str = ""
+    language: str = ""
+    addresses: tuple[Address, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Conversation:
+    """One matter of one customer, over however many legs.
+
+    `version` is the content hash of the flow it began with, and `state` the engine's state as JSON
+    (see `ivr.flow.engine.State`); `revision` counts its writes, for optimistic locking.
+    """
+
+    id: str
+    flow: str
+    version: str
+    status: ConversationStatus
+    started_at: datetime
+    contact_id: str | None = None
+    language: str = ""
+    state: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 0
+    ended_at: datetime | None = None
+    outcome: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Leg:
+    """One connection of a conversation: a call, an SMS thread, a chat socket.
+
+    `reference` is the wire's own identity of it (for a call Asterisk's unique channel ID), `peer`
+    the customer's address on it, and `dialled` the number or extension that the customer reached.
+    """
+
+    id: str
+    conversation_id: str
+    peer: Address
+    started_at: datetime
+    reference: str = ""
+    dialled: str = ""
+    ended_at: datetime | None = None
+    cause: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TimelineEntry:
+    """One thing that happened in a conversation: heard, said, pressed, decided, offered, answered…
+
+    `kind` is a past participle from the vocabulary in `ivr.store.models`; `body` holds JSON values
+    only and never the value of a secret slot.
+    """
+
+    conversation_id: str
+    at: datetime
+    kind: str
+    body: Mapping[str, Any] = field(default_factory=dict)
+    leg_id: str | None = None
+    sequence: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallRecord:
+    """What became of one call, for reports: written when the call is over, one a leg.
+
+    `waited` is seconds in the queue, `talked` seconds with a person.
+    """
+
+    leg_id: str
+    conversation_id: str
+    caller: str
+    dialled: str
+    started_at: datetime
+    ended_at: datetime
+    agent: str = ""
+    waited: float = 0.0
+    talked: float = 0.0
+    disposition: str = ""
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Agent:
+    """A person who serves customers. `extension` is the telephone that rings for them."""
+
+    login: str
+    name: str
+    extension: str
+    roles: frozenset[str] = frozenset({"agent"})
+    skills: frozenset[str] = frozenset()
+    languages: frozenset[str] = frozenset()
+    disabled: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class AgentPresence:
+    """Whether an agent takes calls, as last stored. `state` is one of those in `cti.agents`."""
+
+    login: str
+    state: str
+    reason: str
+    since: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Ticket:
+    """A place in line. `id` is the engine's `Enqueue.id`, unique within the conversation; asking
+    again with the same id keeps `enqueued_at` and so the place.
+
+    `status` is `waiting`, `offered` (to `agent`, since `offered_at`), `served` or `withdrawn`.
+    """
+
+    id: str
+    conversation_id: str
+    enqueued_at: datetime
+    skills: tuple[str, ...] = ()
+    priority: int = 0
+    language: str = ""
+    pop: tuple[tuple[str, str], ...] = ()
+    status: str = "waiting"
+    agent: str = ""
+    offered_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A text to or from a customer over a channel that is not a call."""
+
+    id: str
+    conversation_id: str
+    to: Address
+    text: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PastConversation:
+    """An earlier conversation of a customer, in the few words that fit an agent's screen."""
+
+    id: str
+    started_at: datetime
+    channel: Channel
+    flow: str
+    outcome: str
+    note: str
+    agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """A version of a flow as it was published; `version` is its content hash.
+
+    A `held` one answers nobody until it is rolled out; one that was withdrawn has been rolled back.
+    """
+
+    flow: str
+    version: str
+    published_at: datetime
+    who: str = ""
+    note: str = ""
+    held: bool = False
+    withdrawn_at: datetime | None = None
+    withdrawn_by: str = ""
+
+    @property
+    def live(self) -> bool:
+        return not self.held and self.withdrawn_at is None
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A version of a flow that only some callers get: `percent` of them, and these `numbers`."""
+
+    flow: str
+    version: str
+    since: datetime
+    percent: float = 0.0
+    numbers: tuple[str, ...] = ()
+    who: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lineup:
+    """Which versions of a flow answer: `version`, but where a rollout says otherwise."""
+
+    version: str
+    rollout: Rollout | None = None
