@@ -1,0 +1,1 @@
+"""Codecs for what goes over wires: bytes in, values out, no I/O."""
