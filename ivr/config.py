@@ -1,0 +1,254 @@
+"""The operator's settings: `hotline.toml` and `HOTLINE_…` variables, checked before a start.
+
+A variable wins over the file, and names nested settings with two underscores:
+`HOTLINE_WEB__PORT=8090`. `docs/operations.md` lists every setting with its default; a test keeps it
+complete.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from datetime import date, time
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
+
+from ivr.errors import SettingsError
+from ivr.flow.facts import Calendar, Facts
+
+Port = int
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DatabaseSettings(_Section):
+    url: str = Field(
+        "",
+        description="SQLAlchemy URL; empty: SQLite in `state_dir`",
+        examples=["postgresql+psycopg://…"],
+    )
+
+
+class WebSettings(_Section):
+    host: str = Field("127.0.0.1", description="address of the agents' page and the API")
+    port: Port = Field(8088, ge=0, le=65535, description="port of the agents' page and the API")
+
+
+class AsteriskSettings(_Section):
+    """How to reach the PBX, and how `hotline pbx up` runs one of its own."""
+
+    ami_host: str = Field("127.0.0.1", description="where Asterisk's manager interface listens")
+    ami_port: Port = Field(5038, ge=1, le=65535, description="port of the manager interface")
+    ami_user: str = Field("hotline", description="manager user")
+    ami_secret: str = Field(
+        "", description="manager secret; empty: made at first start in `state_dir`"
+    )
+    agi_host: str = Field(
+        "127.0.0.1", description="address on which Asterisk reaches our FastAGI and audio"
+    )
+    agi_port: Port = Field(4573, ge=1, le=65535, description="port of our FastAGI server")
+    audio_port: Port = Field(4574, ge=1, le=65535, description="port of our AudioSocket server")
+    sip_host: str = Field("127.0.0.1", description="address of the local PBX's SIP")
+    sip_port: Port = Field(5060, ge=1, le=65535, description="port of the local PBX's SIP")
+    rtp_start: Port = Field(12000, ge=1024, le=65000, description="first RTP port of the local PBX")
+    rtp_end: Port = Field(12999, ge=1024, le=65535, description="last RTP port of the local PBX")
+    extension: str = Field(
+        "100", pattern=r"^\d{2,12}$", description="what callers dial for the hotline"
+    )
+    trunk: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9_-]{0,40}$",
+        description="PJSIP endpoint that leads outside; empty: no transfer to outside numbers",
+    )
+    nodes: tuple[str, ...] = Field(
+        (), description="FastAGI of other servers (host:port) that take over when this one is away"
+    )
+    fallback: str = Field(
+        "",
+        pattern=r"^\d{0,12}$",
+        description="extension that rings when no server is back in a minute; empty: an apology",
+    )
+
+
+class SpeechSettings(_Section):
+    engine: Literal["auto", "vosk", "whisper", "none"] = Field(
+        "auto",
+        description="recogniser; auto: Vosk where it has a model, else Whisper, else keys alone",
+    )
+    languages: tuple[str, ...] = Field(
+        ("en", "zh"), description="languages to load recognisers for"
+    )
+    workers: int = Field(1, ge=1, le=64, description="recogniser processes for each language")
+    url: str = Field("", description="vosk-server to use instead of workers of our own (ws://…)")
+    voice: Literal["auto", "piper", "pyttsx3"] = Field(
+        "auto", description="who speaks what has no recording; auto: piper where installed"
+    )
+    prompt_cache_megabytes: int = Field(
+        256, ge=1, description="size of the cache of spoken prompts in `state_dir`"
+    )
+
+
+class QueueSettings(_Section):
+    ring_seconds: float = Field(20, gt=0, le=120, description="how long an agent's phone rings")
+    wrap_up_seconds: float = Field(60, ge=0, le=3600, description="time for the note after a call")
+    longest_wait_seconds: float = Field(
+        1800, gt=0, description="after this a waiting caller goes on to the flow's `otherwise`"
+    )
+
+
+_WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_SPAN = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d-(?:(?:[01]\d|2[0-3]):[0-5]\d|24:00)", re.ASCII)
+Span = tuple[time, time]
+
+
+class CalendarSettings(_Section):
+    """When people are there, for the flows' `hours`. A weekday that is not named is shut; several
+    spans of one day stand behind commas, and 24:00 is midnight."""
+
+    zone: str = Field("UTC", description="time zone, like Europe/London")
+    weekly: dict[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], str] = Field(
+        default_factory=dict,
+        description='opening hours by weekday, like "08:00-12:00, 13:00-18:00"',
+    )
+    holidays: tuple[date, ...] = Field((), description="days that are shut, like 2026-12-25")
+
+    @field_validator("zone")
+    @classmethod
+    def _known_zone(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ValueError, OSError, KeyError):
+            raise ValueError("no such time zone; one looks like Europe/London") from None
+        return name
+
+    @field_validator("weekly")
+    @classmethod
+    def _hours(cls, weekly: dict[str, str]) -> dict[str, str]:
+        for day, text in weekly.items():
+            if _spans(text) is None:
+                raise ValueError(
+                    f'{day} = {text!r} is no opening hours; they look like "08:00-18:00"'
+                )
+        return weekly
+
+    def calendar(self) -> Calendar:
+        """The same, as flows ask it."""
+        weekly = {_WEEKDAYS.index(day): _spans(text) or () for day, text in self.weekly.items()}
+        return Calendar(ZoneInfo(self.zone), weekly, frozenset(self.holidays))
+
+
+def _spans(text: str) -> tuple[Span, ...] | None:
+    """Opening and closing times; None where the text is none."""
+    found = []
+    for part in text.split(",") if text.strip() else ():
+        if not _SPAN.fullmatch(part.strip()):
+            return None
+        opens, closes = part.strip().replace("24:00", "00:00").split("-")
+        found.append((time.fromisoformat(opens), time.fromisoformat(closes)))
+    return tuple(found)
+
+
+class Settings(BaseSettings):
+    """Everything an operator may set."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HOTLINE_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    state_dir: Path = Field(Path("var"), description="database, secrets, local PBX, prompt cache")
+    cache_dir: Path = Field(
+        Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")) / "hotline",
+        description="large things that can be fetched again: speech models, Debian's Asterisk",
+    )
+    flows_dir: Path = Field(Path("flows"), description="the folder of flow files")
+    sounds_dir: Path = Field(
+        Path("sounds"), description="recorded prompts, a folder for each language"
+    )
+    flow: str = Field("main", description="the flow that answers calls")
+    publish_at_start: bool = Field(
+        True, description="publish the flow files at a start when they have changed"
+    )
+    uses: dict[str, str] = Field(
+        default_factory=dict, description="base URL of each system that flows name under `uses`"
+    )
+    uses_private: bool | tuple[str, ...] = Field(
+        False,
+        description="whether those systems may be at private addresses (127.0.0.1, 10.0.0.0/8 …); "
+        "or the names of those that may",
+    )
+    calendars: dict[str, CalendarSettings] = Field(
+        default_factory=dict, description="opening hours by the names that flows use in `hours`"
+    )
+    region: str = Field(
+        "US", pattern="^[A-Z]{2}$", description="country of telephone numbers without one"
+    )
+    log: Literal["text", "json"] = Field("text", description="form of the log on standard error")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="least to log"
+    )
+    database: DatabaseSettings = DatabaseSettings()
+    web: WebSettings = WebSettings()
+    asterisk: AsteriskSettings = AsteriskSettings()
+    speech: SpeechSettings = SpeechSettings()
+    queue: QueueSettings = QueueSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        file = TomlConfigSettingsSource(
+            settings_cls, os.environ.get("HOTLINE_CONFIG", "hotline.toml")
+        )
+        return init_settings, env_settings, file
+
+    @property
+    def database_url(self) -> str:
+        return self.database.url or f"sqlite+aiosqlite:///{self.state_dir / 'hotline.db'}"
+
+    @property
+    def facts(self) -> Facts:
+        """What flows may ask about the deployment."""
+        return Facts({name: kept.calendar() for name, kept in self.calendars.items()})
+
+    @property
+    def cache(self) -> Path:
+        return self.cache_dir.expanduser()
+
+
+def load_settings() -> Settings:
+    """Read file and environment. Raises SettingsError that names the first wrong key."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        wrong = first["msg"].removeprefix("Value error, ")
+        given = f" (got {first.get('input')!r})" if _may_be_shown(first["type"], key) else ""
+        raise SettingsError(
+            f"setting {key}: {wrong}{given}; see docs/operations.md for every setting"
+        ) from None
+    except ValueError as error:  # a file that is not TOML
+        raise SettingsError(
+            f"{os.environ.get('HOTLINE_CONFIG', 'hotline.toml')}: {error}"
+        ) from None
+
+
+def _may_be_shown(kind: str, key: str) -> bool:
+    """Not what may be a password: of a key that nobody knows, or of one that holds one."""
+    return kind != "extra_forbidden" and not any(word in key for word in ("secret", "url"))

@@ -1,0 +1,105 @@
+"""Logs and metrics: what an operator sees, with nothing in it that a caller said in secret."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any, Literal
+
+import structlog
+from prometheus_client import Counter, Gauge, Histogram
+
+_SECRET_KEYS = frozenset({"password", "secret", "token", "pin", "authorization", "code"})
+
+_FAST = (
+    0.005,
+    0.01,
+    0.02,
+    0.03,
+    0.05,
+    0.075,
+    0.1,
+    0.15,
+    0.2,
+    0.3,
+    0.35,
+    0.5,
+    0.6,
+    0.75,
+    1.0,
+    2.0,
+    5.0,
+)
+
+CALLS = Gauge("hotline_calls", "Calls in the hotline now")
+CALLS_TOTAL = Counter("hotline_calls_taken_total", "Calls taken since start")
+CONVERSATIONS = Gauge("hotline_conversations", "Conversations that go on in this process now")
+TASKS = Gauge("hotline_tasks", "Tasks on the event loop now")
+AUDIO_SOCKETS = Gauge("hotline_audio_sockets", "Audio connections from Asterisk now")
+AMI_UP = Gauge("hotline_ami_up", "1 while the manager link to Asterisk is live")
+WAITING = Gauge("hotline_queue_waiting", "Conversations that wait for a person now")
+SCREENS = Gauge("hotline_agent_screens", "Agents' screens connected now")
+FIRST_PROMPT = Histogram(
+    "hotline_first_prompt_seconds", "From answering a call to its first sample", buckets=_FAST
+)
+KEY_TO_PROMPT = Histogram(
+    "hotline_key_to_prompt_seconds", "From a key to the next prompt's first sample", buckets=_FAST
+)
+SPEECH_TO_PROMPT = Histogram(
+    "hotline_speech_to_prompt_seconds",
+    "From the end of speech to the next prompt's first sample",
+    buckets=_FAST,
+)
+RECOGNITION = Histogram(
+    "hotline_recognition_seconds",
+    "From the end of an utterance to its text",
+    ["engine"],
+    buckets=_FAST,
+)
+SPEECH_FAILURES = Counter(
+    "hotline_speech_failures_total", "Utterances lost to a recogniser's fault", ["reason"]
+)
+POP = Histogram(
+    "hotline_pop_seconds",
+    "From the queue's choice of an agent to the pop on the screen",
+    buckets=_FAST,
+)
+TICK_LATE = Histogram(
+    "hotline_tick_late_seconds",
+    "How late the 20 ms audio clock ticked",
+    buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
+)
+
+
+def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    for key in event:
+        if key in _SECRET_KEYS:
+            event[key] = "[redacted]"
+    return event
+
+
+def configure_logging(form: Literal["text", "json"], level: str) -> None:
+    """Send structlog and the standard library's loggers to standard error, one line an event."""
+    renderer: Any = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if form == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    number = getattr(logging, level.upper())
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            _redact,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(number),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(
+        level=max(number, logging.WARNING), stream=sys.stderr, format="%(name)s: %(message)s"
+    )
