@@ -1,0 +1,1 @@
+"""Ears and voices: recognition, synthesis and prompts."""

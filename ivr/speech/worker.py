@@ -1,0 +1,165 @@
+"""A recogniser in a process of its own: native code may end it, and then nothing else stops.
+
+    python -m ivr.speech.worker --engine whisper --model DIR --language en
+
+prints the port it listens on and serves the WebSocket protocol of the public vosk-server: first
+`{"config": {"sample_rate": 8000, "phrase_list": […]}}`, then audio as binary messages, then
+`{"eof": 1}`; answers are `{"partial": …}` and, last, `{"text": …, "result": [{"conf": …}]}`.
+What only this server knows, a stock one ignores:
+
+- `phrases` and `word_list` in the configuration, where `phrase_list` is both together;
+- `confidence` and `alternatives` (`[{"text", "confidence"}]`) in a result;
+- `{"peek": 1}`: answer with the result as it would be if the audio ended here, marked `"peek"`.
+
+It ends when its standard input does, and so with its parent however that died.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.exceptions import ConnectionClosed
+
+from ivr.errors import HotlineError, RemoteProtocolError
+from ivr.flow.events import Grammar
+from ivr.ports import SAMPLE_RATE
+from ivr.speech.engines import Engine, Reading, Utterance
+from ivr.speech.messages import parse_config, result_message
+
+_NICENESS = 5  # recognition may take all that is left, never what the calls' clocks need
+_MOST_WAITING = 32
+_LONGEST_AUDIO = 90 * SAMPLE_RATE * 2
+_LARGEST_MESSAGE = 1 << 20
+
+
+def load(engine: str, model: Path, language: str, threads: int) -> Engine:
+    """Raises SpeechError, or whatever the engine's library raises for a model it cannot use."""
+    if engine == "vosk":
+        from ivr.speech.vosk import VoskEngine
+
+        return VoskEngine(model, language)
+    from ivr.speech.whisper import WhisperEngine
+
+    return WhisperEngine(model, language, threads)
+
+
+class Worker:
+    """Serves one engine to many connections, one decoding at a time."""
+
+    def __init__(self, engine: Engine, language: str):
+        self._engine = engine
+        self._language = language
+        self._thread = ThreadPoolExecutor(1)
+        self._waiting = 0
+
+    async def serve(self, connection: ServerConnection) -> None:
+        """One connection, which is one utterance."""
+        try:
+            await self._converse(connection)
+        except ConnectionClosed:
+            pass
+        except RemoteProtocolError as error:
+            with contextlib.suppress(ConnectionClosed):
+                await connection.send(json.dumps({"error": str(error)}))
+
+    async def _converse(self, connection: ServerConnection) -> None:
+        grammar = Grammar(self._language)
+        utterance: Utterance | None = None
+        taken = 0
+        shown = ""
+        async for message in connection:
+            if isinstance(message, bytes):
+                taken += len(message)
+                if taken > _LONGEST_AUDIO:
+                    raise RemoteProtocolError(f"more than {_LONGEST_AUDIO} bytes of audio")
+                if utterance is None:
+                    utterance = await self._decode(self._engine.utterance, grammar)
+                if self._engine.reads_ahead:
+                    utterance.accept(message)
+                    continue
+                partial = await self._decode(utterance.accept, message)
+                if partial != shown:
+                    shown = partial
+                    await connection.send(json.dumps({"partial": partial}, ensure_ascii=False))
+                continue
+            command = _command(message)
+            if "config" in command:
+                grammar = parse_config(command, self._language)
+                await self._decode(self._engine.prepare, grammar)
+            elif "peek" in command or "eof" in command:
+                reading = Reading("", 0.0)
+                if utterance is not None:
+                    reading = await self._decode(utterance.read)
+                await connection.send(result_message(reading, peek="peek" in command))
+                if "eof" in command:
+                    return
+
+    async def _decode(self, call: Any, *args: Any) -> Any:
+        if self._waiting >= _MOST_WAITING:
+            raise RemoteProtocolError("busy: too many utterances wait for this recogniser")
+        self._waiting += 1
+        try:
+            return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
+        finally:
+            self._waiting -= 1
+
+
+def _command(message: str) -> dict[str, Any]:
+    try:
+        command = json.loads(message)
+    except ValueError:
+        command = None
+    if not isinstance(command, dict):
+        raise RemoteProtocolError(f"not a JSON object: {message[:80]!r}")
+    return command
+
+
+async def _until_parent_ends() -> None:
+    reader = asyncio.StreamReader()
+    await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
+    )
+    while await reader.read(4096):
+        pass
+
+
+async def run(engine: Engine, language: str, host: str, port: int) -> None:
+    """Serve until standard input ends; the port goes to standard output."""
+    worker = Worker(engine, language)
+    async with serve(
+        worker.serve, host, port, max_size=_LARGEST_MESSAGE, compression=None
+    ) as server:
+        print(next(iter(server.sockets)).getsockname()[1], flush=True)  # noqa: T201
+        await _until_parent_ends()
+    os._exit(0)  # a decoding that is still under way need not be waited for
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="ivr.speech.worker", description=__doc__)
+    parser.add_argument("--engine", choices=("vosk", "whisper"), required=True)
+    parser.add_argument("--model", type=Path, required=True)
+    parser.add_argument("--language", required=True)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=0)
+    args = parser.parse_args()
+    os.nice(_NICENESS)
+    try:
+        engine = load(args.engine, args.model, args.language, args.threads)
+    except HotlineError as error:
+        raise SystemExit(str(error)) from None
+    with contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(run(engine, args.language, args.host, args.port))
+
+
+if __name__ == "__main__":
+    main()
