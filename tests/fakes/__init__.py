@@ -1,0 +1,1 @@
+"""Fakes behind the ports, one file an area; the contract suites run on them too."""
