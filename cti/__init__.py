@@ -1,0 +1,1 @@
+"""The human side of the hotline: an agent and a conversation."""
