@@ -1,0 +1,247 @@
+"""The composition root: the one place that knows every adapter, and the order in which they start.
+
+What an operator may have got wrong is found first: settings, ports, database, flows, the way to
+Asterisk. Then come the slow parts, models and voices, and last the doors through which callers and
+agents enter.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+import uvicorn
+from twisted.internet import asyncioreactor
+
+from cti.accounts import Accounts
+from cti.screenpop import ConversationView
+from cti.service import Desk
+from cti.web import create_app, server_config
+from ivr import observe
+from ivr.clock import SystemClock as SystemClock
+from ivr.config import Settings
+from ivr.errors import HotlineError, SettingsError
+from ivr.fetch import HttpFetcher
+from ivr.flow.schema import Bundle
+from ivr.flow.state import State
+from ivr.library import Library, fixed_prompts
+from ivr.model import Conversation
+from ivr.runner import COMES_BACK_WITHIN, TOUCH_SECONDS, Runner
+from ivr.sealing import Sealer
+from ivr.speech.music import hold_music
+from ivr.speech.prompts import PromptStore
+from ivr.speech.recognition import Recognition
+from ivr.speech.tts import Voices
+from ivr.store.repo import Store
+from ivr.telephony import fastagi, media, pbx
+from ivr.telephony.asterisk import Ami
+from ivr.telephony.telephone import Telephone
+
+log = structlog.get_logger(__name__)
+
+Progress = Callable[[str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Hotline:
+    """A running hotline."""
+
+    settings: Settings
+    store: Store
+    accounts: Accounts
+    recognition: Recognition
+    runner: Runner
+
+
+def install_reactor() -> Any:
+    """Put Twisted's reactor onto the running asyncio loop, so that one loop serves everything."""
+    install: Any = asyncioreactor.install
+    install(asyncio.get_running_loop())
+    from twisted.internet import reactor
+
+    running: Any = reactor
+    running.startRunning(installSignalHandlers=False)
+    return running
+
+
+@asynccontextmanager
+async def hotline(settings: Settings, reactor: Any, progress: Progress) -> AsyncIterator[Hotline]:
+    """Start everything; stop it again in the opposite order. Raises HotlineError in one line.
+
+    Calls that go on when it stops are left to the dialplan, which holds the callers for whoever
+    comes next.
+    """
+    clock = SystemClock()
+    async with AsyncExitStack() as stack:
+        asterisk = settings.asterisk
+        web_socket = _bind(settings.web.host, settings.web.port, "web.port")
+        stack.callback(web_socket.close)
+        _bind(asterisk.agi_host, asterisk.agi_port, "asterisk.agi_port").close()  # free, for later
+        audio = media.AudioServer(reactor)
+        audio.listen(asterisk.agi_host, asterisk.audio_port)
+        stack.push_async_callback(audio.stop)
+        store = await Store.open(settings.database_url)
+        stack.push_async_callback(store.close)
+        library = Library(store, clock)
+        bundle = await library.open(
+            settings.flows_dir, settings.flow, republish=settings.publish_at_start
+        )
+        progress(f"flow {bundle.entry} {bundle.version[:12]} answers")
+        fetcher = HttpFetcher(settings.uses, settings.uses_private)
+        stack.push_async_callback(fetcher.close)
+        secret = pbx.credentials(settings).ami_secret
+        ami = Ami(asterisk.ami_host, asterisk.ami_port, asterisk.ami_user, secret)
+        await ami.start()
+        stack.push_async_callback(ami.stop)
+
+        recognition = Recognition(settings, clock)
+        voices = Voices(settings)
+        prompts = PromptStore(settings, voices)
+        stack.push_async_callback(voices.close)
+        stack.push_async_callback(recognition.stop)
+        await asyncio.gather(
+            recognition.start(progress),
+            *(prompts.prepare(fixed_prompts(each), progress) for each in library.answering),
+        )
+
+        sealer = Sealer(settings.state_dir / "sealing.key")
+        runner = Runner(store, library, fetcher, sealer, clock, settings.facts)
+        telephone = Telephone(
+            settings, runner, audio, ami, prompts, recognition, clock, hold_music()
+        )
+        desk = Desk(
+            store,
+            telephone,
+            runner.report,
+            lambda conversation: _view(library, sealer, conversation),
+            clock,
+            settings.queue,
+            settings.region,
+        )
+        runner.attach(desk)
+        observe.TASKS.set_function(lambda: len(asyncio.all_tasks()))
+        observe.CONVERSATIONS.set_function(lambda: runner.live)
+        await desk.start()
+        stack.push_async_callback(desk.close)
+        stack.push_async_callback(runner.close)
+        changed: asyncio.Queue[Bundle] = asyncio.Queue()
+        follow = library.follow(settings.flow, changed.put_nowait)
+        for work in (follow, _warm(prompts, changed), desk.run(), _sweep(runner, ami, clock)):
+            stack.push_async_callback(_cancel, asyncio.ensure_future(work))
+
+        accounts = Accounts(store, clock)
+
+        deaf = settings.speech.engine == "none"
+
+        def ready() -> dict[str, bool]:
+            return {"asterisk": ami.connected, "speech": deaf or bool(recognition.languages)}
+
+        app = create_app(desk, accounts, store, settings, ready)
+        web = _Web(server_config(app))
+        serving = asyncio.ensure_future(web.serve(sockets=[web_socket]))
+        stack.push_async_callback(_stop_web, web, serving)
+        calls = fastagi.serve(reactor, asterisk.agi_host, asterisk.agi_port, telephone.answer)
+        stack.push_async_callback(_stop_calls, telephone, calls)
+        yield Hotline(settings, store, accounts, recognition, runner)
+
+
+async def until_stopped() -> None:
+    """Wait for Ctrl-C or a polite kill."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await stop.wait()
+
+
+class _Web(uvicorn.Server):
+    """uvicorn without its signal handlers: the process has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Any:
+        yield
+
+
+async def _stop_calls(telephone: Telephone, calls: fastagi.FastAgiServer) -> None:
+    telephone.stopping = True
+    await calls.stop()
+    await telephone.drained()
+
+
+async def _stop_web(web: _Web, serving: asyncio.Future[None]) -> None:
+    web.should_exit = True
+    web.force_exit = True
+    await serving
+
+
+async def _cancel(task: asyncio.Future[Any]) -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+async def _warm(prompts: PromptStore, changed: asyncio.Queue[Bundle]) -> None:
+    """Have the prompts ready of what newly answers; following it must not wait for that."""
+    while True:
+        await prompts.prepare(fixed_prompts(await changed.get()), lambda line: None)
+
+
+async def _sweep(runner: Runner, ami: Ami, clock: SystemClock) -> None:
+    """Say which conversations are ours, and end what an earlier run left open, once its callers
+    have had time to come back; those who talk to an agent meanwhile have time until Asterisk has
+    hung them up."""
+    patience = clock.monotonic() + COMES_BACK_WITHIN
+    while True:
+        await asyncio.sleep(TOUCH_SECONDS)
+        try:
+            await runner.touch()
+            if clock.monotonic() < patience:
+                continue
+            ended = await runner.sweep(lambda leg: leg.reference in ami.channels)
+        except HotlineError as error:
+            log.error("conversations of an earlier run not ended", error=str(error))
+            continue
+        if ended:
+            log.info("ended conversations whose callers never came back", count=ended)
+
+
+def _bind(host: str, port: int, setting: str) -> socket.socket:
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        variable = f"HOTLINE_{setting.replace('.', '__').upper()}"
+        raise SettingsError(
+            f"port {port} is taken: {error.strerror} on {host}; "
+            f"set {setting} ({variable}) to a free one"
+        ) from None
+    return listener
+
+
+def _view(library: Library, sealer: Sealer, conversation: Conversation) -> ConversationView:
+    """What an agent may see of a conversation's state."""
+    bundle = library.loaded(conversation.version)
+    if bundle is None or not conversation.state:
+        return ConversationView(language=conversation.language)
+    state = State.from_json(sealer.open(conversation.state))
+    return ConversationView(
+        topic=_topic(state),
+        path=state.path,
+        slots={**state.public_values(), **state.public_slots(bundle)},
+        language=state.language,
+        node=state.node,
+    )
+
+
+def _topic(state: State) -> str:
+    """What it is about, in a word: the slot of that name, else the last menu choice taken."""
+    topic = state.slots.get("topic")
+    return str(topic) if topic else state.node

@@ -1,0 +1,53 @@
+"""Hiring and knowing people from the command line; whatever is typed is data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from cti import cli
+from ivr.errors import HotlineError
+
+
+@pytest.fixture(autouse=True)
+def own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOTLINE_CONFIG", "none.toml")
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(cli.app, words)
+
+
+def test_an_agent_is_added_listed_and_disabled() -> None:
+    added = run("agent", "add", "ann", "--extension", "1002", "--skill", "billing")
+    assert added.output.startswith("ann: password ")
+    assert '"skills": ["billing"]' in run("agent", "list", "--json").output
+    assert run("agent", "disable", "ann").exit_code == 0
+    assert '"state": "disabled"' in run("agent", "list", "--json").output
+
+
+def test_brackets_in_a_name_are_text() -> None:
+    run("agent", "add", "ann", "--extension", "1002", "--name", "Ann [/b]")
+    listed = run("agent", "list")
+    assert listed.exit_code == 0
+    assert "[/b]" in listed.output
+
+
+@pytest.mark.parametrize("extension", ["10 01", "1001&1002", "Local/1", "a" * 33, "1001\n"])
+def test_an_extension_that_cannot_ring_is_refused(extension: str) -> None:
+    refused = run("agent", "add", "ann", "--extension", extension)
+    assert isinstance(refused.exception, HotlineError)
+    assert "extension" in str(refused.exception)
+
+
+def test_an_unknown_agent_cannot_be_disabled() -> None:
+    assert isinstance(run("agent", "disable", "bob").exception, HotlineError)
+
+
+def test_a_caller_gets_a_name_and_keeps_it() -> None:
+    run("contact", "set", "(415) 555-0123", "--name", "Ann Lindqvist")
+    again = run("contact", "set", "+14155550123", "--language", "zh")
+    assert again.output == "+14155550123: Ann Lindqvist, zh\n"
