@@ -197,6 +197,7 @@ async def test_two_robots_understand_each_other(phone: Phones) -> None:
             "- says: Hello, this is Ann. How can I help you?\n"
             "- hears: my water has been off since this morning\n"
             "- says: I am sorry. I will send somebody.\n"
+            "- hears: thank you\n"
             "- expect: {ended: true}\n",
             "agent.yaml",
         ),
@@ -211,6 +212,7 @@ async def test_two_robots_understand_each_other(phone: Phones) -> None:
             "- hears: how can I help you\n"
             "- says: My water has been off since this morning.\n"
             "- hears: I will send somebody\n"
+            "- says: Thank you very much.\n"
             "- hangs_up: true\n",
             "caller.yaml",
         ),
