@@ -79,6 +79,7 @@ class AudioLeg:
         self._drained: Callable[[], None] | None = None
         self._started: Callable[[float], None] | None = None
         self._gone: Callable[[], None] | None = None
+        self._sent: Callable[[bytes], None] | None = None
 
     # --- to the caller ---------------------------------------------------------------------------
 
@@ -148,6 +149,10 @@ class AudioLeg:
         if self._closed:
             callback()
 
+    def on_sent(self, callback: Callable[[bytes], None] | None) -> None:
+        """Every frame that leaves, packed as it goes on the wire: one a tick, silence too."""
+        self._sent = callback
+
     # --- the clock and the connection ------------------------------------------------------------
 
     def tick(self, now: float) -> None:
@@ -192,6 +197,8 @@ class AudioLeg:
         # costs five times as much. A frame that cannot be sent now is worth nothing later.
         if self._closed:
             return
+        if self._sent is not None:
+            self._sent(frame)
         wanted = self._rest + frame if self._rest else frame
         try:
             sent = self._socket.send(wanted)
