@@ -107,6 +107,34 @@ class QueueSettings(_Section):
     )
 
 
+class RecordingSettings(_Section):
+    """Calls of flows that say `record_calls`, and the messages that callers leave."""
+
+    enabled: bool = Field(
+        False, description="whether calls are recorded where their flow says `record_calls`"
+    )
+    announcement: dict[str, str] = Field(
+        {"en": "This call may be recorded.", "zh": "本次通话可能会被录音。"},
+        description="what callers hear before a recording begins, by language",
+    )
+    retention_days: int = Field(
+        30, ge=1, le=3650, description="after so many days recordings and messages are deleted"
+    )
+    quota_megabytes: int = Field(
+        10240, ge=1, description="disk space for recordings; with more there are no new ones"
+    )
+    folder: str = Field(
+        "", description="where recordings are kept; empty: `recordings` in `state_dir`"
+    )
+
+    @field_validator("announcement")
+    @classmethod
+    def _said(cls, texts: dict[str, str]) -> dict[str, str]:
+        if not texts or not all(text.strip() for text in texts.values()):
+            raise ValueError("callers must be told: every language needs a text")
+        return texts
+
+
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPAN = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d-(?:(?:[01]\d|2[0-3]):[0-5]\d|24:00)", re.ASCII)
 Span = tuple[time, time]
@@ -202,6 +230,7 @@ class Settings(BaseSettings):
     asterisk: AsteriskSettings = AsteriskSettings()
     speech: SpeechSettings = SpeechSettings()
     queue: QueueSettings = QueueSettings()
+    recording: RecordingSettings = RecordingSettings()
 
     @classmethod
     def settings_customise_sources(
@@ -220,6 +249,10 @@ class Settings(BaseSettings):
     @property
     def database_url(self) -> str:
         return self.database.url or f"sqlite+aiosqlite:///{self.state_dir / 'hotline.db'}"
+
+    @property
+    def recordings_dir(self) -> Path:
+        return Path(self.recording.folder or self.state_dir / "recordings").expanduser()
 
     @property
     def facts(self) -> Facts:

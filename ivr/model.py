@@ -235,3 +235,23 @@ class Lineup:
 
     version: str
     rollout: Rollout | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """Audio that is kept: of a `call`, or a `message` that a caller left after the tone.
+
+    `place` names the folder that its file is in (servers may have one each). `state` is `open`
+    while it is written, then `kept`, or `lost` if no file came of it. `sha256` is the file's.
+    """
+
+    id: str
+    conversation_id: str
+    leg_id: str
+    kind: str
+    place: str
+    started_at: datetime
+    state: str = "open"
+    seconds: float = 0.0
+    size: int = 0
+    sha256: str = ""

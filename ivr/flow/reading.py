@@ -56,6 +56,7 @@ class FlowReader(ValueReader):
             people=people,
             known=self._known,
             tree=tree,
+            record_calls=fields.get("record_calls", False),
         )
 
     def languages(self, branch: Branch) -> tuple[str, ...]:

@@ -280,6 +280,7 @@ class Flow:
     people: str
     known: frozenset[str]
     tree: Branch
+    record_calls: bool = False
 
     def where(self, *path: str | int, value: bool = False) -> tuple[int, int]:
         """Line and column of the key (or the value) at a path into the file, as far as it goes."""
@@ -450,6 +451,7 @@ FLOW_KEYS: Mapping[str, Key] = {
     "uses": Key("names"),
     "channels": Key("channels"),
     "anytime": Key("anytime"),
+    "record_calls": Key("flag"),
     "slots": Key("slots"),
     "nodes": Key("nodes", required=True),
 }

@@ -5,6 +5,7 @@
                                 ├─ timeline     everything heard, said, pressed and decided
                                 ├─ tickets      places in line for a person
                                 └─ outbox       messages on their way out
+    recordings         files of calls and messages, until their retention is over
     agents ─┬─ presences     whether they take calls now
             └─ tokens        their logins, hashed
     login_failures     attempts that failed, for throttling
@@ -25,7 +26,8 @@ The rules that every table keeps:
   customer's earlier conversations is one query over one table.
 - The primary key of a ticket is (conversation, id), the id being the flow engine's: asking twice is
   the same place in line.
-- Nothing is deleted with its parent by the database; conversations are kept.
+- Nothing is deleted with its parent by the database; conversations are kept. A recording's row is
+  there before its file and is deleted after it, so that whoever finds one without the other knows.
 
 A change to this file needs a new revision in `migrations/versions`; a test compares the two.
 """
@@ -40,6 +42,7 @@ from typing import Any
 
 from sqlalchemy import (
     JSON,
+    BigInteger,
     Boolean,
     Column,
     DateTime,
@@ -84,6 +87,8 @@ TIMELINE_KINDS: Mapping[str, str] = {
     "timer_fired": "a time that the flow had set was over",
     "transferred": "the call was transferred: to whom, and the outcome",
     "recorded": "the customer left a message: reference, seconds",
+    "call_recorded": "a recording of the call was kept: reference, seconds",
+    "listened": "somebody was given a recording to hear: agent, reference",
     # people
     "queued": "the flow asked for a place in line: skills, priority",
     "in_line": "that place was taken: ticket, skills, priority",
@@ -402,4 +407,21 @@ rollouts = Table(
     Column("percent", Float, nullable=False),
     Column("numbers", JSON, nullable=False),
     Column("who", Words(_NAME), nullable=False),
+)
+
+recordings = Table(
+    "recordings",
+    metadata,
+    Column("id", Words(_KEY), primary_key=True),
+    # No foreign keys: a call is recorded also when its beginning could not be written yet.
+    Column("conversation_id", Words(_KEY), nullable=False, index=True),
+    Column("leg_id", Words(_KEY), nullable=False),
+    Column("kind", Words(16), nullable=False),
+    Column("place", Words(_KEY), nullable=False),
+    Column("started_at", Moment, nullable=False),
+    Column("state", Words(16), nullable=False),
+    Column("seconds", Float, nullable=False),
+    Column("size", BigInteger, nullable=False),
+    Column("sha256", Words(_KEY), nullable=False),
+    Index(None, "place", "started_at"),
 )

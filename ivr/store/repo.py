@@ -30,9 +30,10 @@ from ivr.store.flows import Flows
 from ivr.store.models import call_records, conversations, legs, timeline
 from ivr.store.people import People, known_as
 from ivr.store.queue import Queue, post
+from ivr.store.recordings import RecordingRows
 
 
-class Store(People, Queue, Flows):
+class Store(People, Queue, Flows, RecordingRows):
     """The database: `await Store.open(url)`, and `close()` at the end."""
 
     # --- conversations ---------------------------------------------------------------------------
@@ -181,6 +182,28 @@ class Store(People, Queue, Flows):
             .order_by(legs.c.started_at, legs.c.id)
         )
         return await self._read(lambda db: list(map(_leg, db.execute(query))))
+
+    async def last_call(self, caller: Address, dialled: str) -> tuple[Conversation, Leg] | None:
+        """The latest call from this number to that one, as far as it is over."""
+        query = (
+            select(legs)
+            .where(
+                legs.c.channel == caller.channel,
+                legs.c.address == caller.value,
+                legs.c.dialled == dialled,
+            )
+            .order_by(legs.c.started_at.desc(), legs.c.id)
+            .limit(1)
+        )
+
+        def work(db: Connection) -> tuple[Conversation, Leg] | None:
+            leg = next(map(_leg, db.execute(query)), None)
+            if leg is None or leg.ended_at is None:
+                return None
+            this = select(conversations).where(conversations.c.id == leg.conversation_id)
+            return _conversation(db.execute(this).one()), leg
+
+        return await self._read(work)
 
     # --- the timeline ----------------------------------------------------------------------------
 

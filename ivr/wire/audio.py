@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import wave
 from typing import Any
 
@@ -104,6 +105,17 @@ def write_wav(pcm: bytes) -> bytes:
         file.setframerate(SAMPLE_RATE)
         file.writeframes(pcm)
     return buffer.getvalue()
+
+
+WAV_HEADER_BYTES = 44
+
+
+def wav_header(channels: int, size: int) -> bytes:
+    """What stands before `size` bytes of our PCM, or of several channels of it, in a WAV file."""
+    width = 2 * channels
+    form = struct.pack("<HHIIHH", 1, channels, SAMPLE_RATE, SAMPLE_RATE * width, width, 16)
+    riff = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", len(form))
+    return riff + form + struct.pack("<4sI", b"data", size)
 
 
 def rms_dbfs(pcm: bytes) -> float:

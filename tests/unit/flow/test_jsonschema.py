@@ -99,6 +99,7 @@ nodes:
 
 BROKEN = {
     "unknown key of the flow": ("flow: main\n", "flow: main\nfolw: x\n"),
+    "no yes or no to recording": ("flow: main\n", "flow: main\nrecord_calls: sometimes\n"),
     "unknown key of a node": ("then: b}, two", "thn: b}, two"),
     "unknown kind": ("f: {end: {}}", "f: {edn: {}}"),
     "unknown key of a body": ("slot: account", "solt: account"),

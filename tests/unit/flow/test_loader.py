@@ -386,3 +386,9 @@ def test_any_value_in_any_place_loads_or_is_refused_there(
     except FlowErrors as refused:
         for error in refused.errors:
             assert re.match(r"f\.yaml:\d+:\d+: E[01]\d\d \S[^\n]*\Z", str(error))
+
+
+@pytest.mark.parametrize(("line", "wanted"), [("", False), ("record_calls: true\n", True)])
+def test_a_flow_says_whether_its_calls_may_be_recorded(line: str, wanted: bool) -> None:
+    bundle = loader.load({"f.yaml": f"flow: f\n{line}start: a\nnodes: {{a: {{end: {{}}}}}}"})
+    assert bundle.flows["f"].record_calls is wanted

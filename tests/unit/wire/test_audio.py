@@ -11,7 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivr.errors import RemoteProtocolError
-from ivr.wire.audio import SILENT_DBFS, pcm_to_ulaw, read_wav, rms_dbfs, ulaw_to_pcm, write_wav
+from ivr.wire.audio import (
+    SILENT_DBFS,
+    pcm_to_ulaw,
+    read_wav,
+    rms_dbfs,
+    ulaw_to_pcm,
+    wav_header,
+    write_wav,
+)
 
 
 def tone(rate: int, seconds: float = 0.5, level: float = 0.5) -> np.ndarray:
@@ -97,3 +105,10 @@ def test_loudness() -> None:
     square = np.tile(np.array([16384, -16384], "<i2"), 100).tobytes()
     assert rms_dbfs(square) == pytest.approx(-6.02, abs=0.01)
     assert rms_dbfs(bytes(320)) == rms_dbfs(b"") == SILENT_DBFS
+
+
+def test_a_header_of_our_own_is_the_one_that_python_writes() -> None:
+    pcm = b"\1\2" * 100
+    assert wav_header(1, len(pcm)) + pcm == write_wav(pcm)
+    with wave.open(io.BytesIO(wav_header(2, len(pcm)) + pcm)) as file:
+        assert (file.getnchannels(), file.getnframes(), file.getframerate()) == (2, 50, 8000)
