@@ -90,7 +90,11 @@ class SpeechSettings(_Section):
         ("en", "zh"), description="languages to load recognisers for"
     )
     workers: int = Field(1, ge=1, le=64, description="recogniser processes for each language")
-    url: str = Field("", description="vosk-server to use instead of workers of our own (ws://…)")
+    url: str = Field(
+        "",
+        description="vosk-servers to use instead of workers of our own (ws://…), with commas "
+        "between; `{language}` in it is en, zh …",
+    )
     voice: Literal["auto", "piper", "pyttsx3"] = Field(
         "auto", description="who speaks what has no recording; auto: piper where installed"
     )

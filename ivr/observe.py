@@ -60,6 +60,34 @@ RECOGNITION = Histogram(
 SPEECH_FAILURES = Counter(
     "hotline_speech_failures_total", "Utterances lost to a recogniser's fault", ["reason"]
 )
+SPEECH_STATE = Gauge(
+    "hotline_speech_state",
+    "1 for how a language's recognition fares now: ready, shedding or dead",
+    ["language", "state"],
+)
+SPEECH_SHED = Counter(
+    "hotline_speech_shed_total", "Times that recognition could not keep up", ["language"]
+)
+QUESTIONS = Counter(
+    "hotline_spoken_questions_total",
+    "Questions to callers that may be answered by speech, by how they were put: speech or keys",
+    ["by"],
+)
+SENTENCE = Histogram(
+    "hotline_sentence_seconds",
+    "From asking for a sentence to its first sample",
+    ["source"],
+    buckets=_FAST,
+)
+VOICE_FAULTS = Counter(
+    "hotline_voice_faults_total", "Times that a voice's process failed", ["voice", "fault"]
+)
+RECORDINGS = Gauge("hotline_recordings", "Calls that are being recorded now")
+RECORDING_FAILURES = Counter(
+    "hotline_recording_failures_total",
+    "Recordings and messages that are missing or not whole",
+    ["reason"],
+)
 POP = Histogram(
     "hotline_pop_seconds",
     "From the queue's choice of an agent to the pop on the screen",

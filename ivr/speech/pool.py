@@ -35,10 +35,12 @@ class _Worker:
     process: asyncio.subprocess.Process
     busy: int = 0  # utterances under way
     unanswered: int = 0
+    answered_at: float = 0.0
 
 
 class WorkerPool:
-    """Recogniser processes for one language, all with the same model."""
+    """Recogniser processes for one language, all with the same model. Implements
+    `ivr.speech.recognition.Workers`."""
 
     def __init__(
         self,
@@ -88,12 +90,25 @@ class WorkerPool:
             return True
         return not self._stillborn and asyncio.get_running_loop().time() < self._replaced_by
 
-    def judge(self, url: str, *, answered: bool) -> None:
-        """Take note of whether a worker answered; one that hangs is ended, and another started."""
+    @property
+    def size(self) -> int:
+        """Workers that are ready."""
+        return len(self._workers)
+
+    def judge(self, url: str, trouble: str, since: float) -> None:
+        """Take note of what became of an utterance that was a worker's from `since` on; one that
+        hangs is ended, and another started. Only silence speaks against it: an error may be the
+        utterance's own, and a death is noticed anyway."""
         worker = self._workers.get(url)
-        if worker is None:
+        if worker is None or trouble not in ("", "timeout"):
             return
-        worker.unanswered = 0 if answered else worker.unanswered + 1
+        if not trouble:
+            worker.unanswered = 0
+            worker.answered_at = asyncio.get_running_loop().time()
+            return
+        if worker.answered_at > since:
+            return  # it has answered others meanwhile: it has too much to do, and does it
+        worker.unanswered += 1
         if worker.unanswered >= _UNANSWERED:
             log.error("speech worker hangs", language=self._language, pid=worker.process.pid)
             self._gone(url)

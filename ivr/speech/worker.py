@@ -11,6 +11,9 @@ What only this server knows, a stock one ignores:
 - `confidence` and `alternatives` (`[{"text", "confidence"}]`) in a result;
 - `{"peek": 1}`: answer with the result as it would be if the audio ended here, marked `"peek"`.
 
+Whoever closes the connection wants no answer any more: what still waits to be decoded for it is not
+decoded. Utterances take turns, a step at a time, in the order in which they ask.
+
 It ends when its standard input does, and so with its parent however that died.
 """
 
@@ -22,10 +25,12 @@ import contextlib
 import json
 import os
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
+import structlog
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.exceptions import ConnectionClosed
 
@@ -35,10 +40,15 @@ from ivr.ports import SAMPLE_RATE
 from ivr.speech.engines import Engine, Reading, Utterance
 from ivr.speech.messages import parse_config, result_message
 
+T = TypeVar("T")
+
+log = structlog.get_logger(__name__)
+
 _NICENESS = 5  # recognition may take all that is left, never what the calls' clocks need
 _MOST_WAITING = 32
 _LONGEST_AUDIO = 90 * SAMPLE_RATE * 2
 _LARGEST_MESSAGE = 1 << 20
+_MOST_MESSAGES = 6000  # of one connection, unread; more than its audio has in frames of 20 ms
 
 
 def load(engine: str, model: Path, language: str, threads: int) -> Engine:
@@ -63,30 +73,62 @@ class Worker:
 
     async def serve(self, connection: ServerConnection) -> None:
         """One connection, which is one utterance."""
+        # Read all the time, or a connection that is closed would not be known to be.
+        inbox: asyncio.Queue[bytes | str] = asyncio.Queue()
+        conversing = asyncio.create_task(self._converse(connection, inbox))
+        taken = 0
         try:
-            await self._converse(connection)
+            async for message in connection:
+                taken += len(message)
+                if taken > _LONGEST_AUDIO or inbox.qsize() >= _MOST_MESSAGES:
+                    raise RemoteProtocolError(f"more than {_LONGEST_AUDIO} bytes of audio")
+                inbox.put_nowait(message)
         except ConnectionClosed:
             pass
         except RemoteProtocolError as error:
-            with contextlib.suppress(ConnectionClosed):
-                await connection.send(json.dumps({"error": str(error)}))
+            await _refuse(connection, error)
+        finally:
+            conversing.cancel()
+            await asyncio.gather(conversing, return_exceptions=True)
 
-    async def _converse(self, connection: ServerConnection) -> None:
+    async def _converse(
+        self, connection: ServerConnection, inbox: asyncio.Queue[bytes | str]
+    ) -> None:
+        try:
+            await self._recognise(connection, inbox)
+            await connection.close()
+        except ConnectionClosed:
+            pass
+        except RemoteProtocolError as error:
+            await _refuse(connection, error)
+        except Exception:
+            log.exception("an utterance cannot be recognised")
+            await connection.close(1011)
+
+    async def _recognise(
+        self, connection: ServerConnection, inbox: asyncio.Queue[bytes | str]
+    ) -> None:
         grammar = Grammar(self._language)
         utterance: Utterance | None = None
-        taken = 0
         shown = ""
-        async for message in connection:
+        following: bytes | str | None = None
+        while True:
+            message = await inbox.get() if following is None else following
+            following = None
             if isinstance(message, bytes):
-                taken += len(message)
-                if taken > _LONGEST_AUDIO:
-                    raise RemoteProtocolError(f"more than {_LONGEST_AUDIO} bytes of audio")
+                parts = [message]
+                while following is None and not inbox.empty():
+                    further = inbox.get_nowait()
+                    if isinstance(further, bytes):
+                        parts.append(further)
+                    else:
+                        following = further
                 if utterance is None:
                     utterance = await self._decode(self._engine.utterance, grammar)
                 if self._engine.reads_ahead:
-                    utterance.accept(message)
+                    utterance.accept(b"".join(parts))
                     continue
-                partial = await self._decode(utterance.accept, message)
+                partial = await self._decode(utterance.accept, b"".join(parts))
                 if partial != shown:
                     shown = partial
                     await connection.send(json.dumps({"partial": partial}, ensure_ascii=False))
@@ -96,14 +138,17 @@ class Worker:
                 grammar = parse_config(command, self._language)
                 await self._decode(self._engine.prepare, grammar)
             elif "peek" in command or "eof" in command:
+                peek = "eof" not in command
                 reading = Reading("", 0.0)
                 if utterance is not None:
-                    reading = await self._decode(utterance.read)
-                await connection.send(result_message(reading, peek="peek" in command))
-                if "eof" in command:
+                    wanted = inbox.empty if peek else _always
+                    reading = await self._decode(_read, utterance, wanted)
+                await connection.send(result_message(reading, peek=peek))
+                if not peek:
                     return
 
-    async def _decode(self, call: Any, *args: Any) -> Any:
+    async def _decode(self, call: Callable[..., T], *args: Any) -> T:
+        """Have it done by the engine's thread in its turn. Cancelled before, it never is."""
         if self._waiting >= _MOST_WAITING:
             raise RemoteProtocolError("busy: too many utterances wait for this recogniser")
         self._waiting += 1
@@ -111,6 +156,21 @@ class Worker:
             return await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
         finally:
             self._waiting -= 1
+
+
+def _read(utterance: Utterance, wanted: Callable[[], bool]) -> Reading:
+    """What was asked in a pause, after which more was said, is not worth the time by now."""
+    return utterance.read() if wanted() else Reading("", 0.0)
+
+
+def _always() -> bool:
+    return True
+
+
+async def _refuse(connection: ServerConnection, error: RemoteProtocolError) -> None:
+    with contextlib.suppress(ConnectionClosed):
+        await connection.send(json.dumps({"error": str(error)}))
+        await connection.close()
 
 
 def _command(message: str) -> dict[str, Any]:

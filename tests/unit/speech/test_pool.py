@@ -119,14 +119,31 @@ async def test_a_worker_that_hangs_is_replaced(monkeypatch: pytest.MonkeyPatch) 
     (pid,) = workers.pids
     async with asyncio.timeout(10):
         async with workers.worker(5) as url:
-            workers.judge(url, answered=False)
-            workers.judge(url, answered=True)
-            workers.judge(url, answered=False)
+            now = asyncio.get_running_loop().time
+            workers.judge(url, "timeout", now())
+            workers.judge(url, "", now())
+            workers.judge(url, "timeout", now())
             assert workers.ready, "only those in a row count"
-            workers.judge(url, answered=False)
+            workers.judge(url, "lost", now())
+            workers.judge(url, "protocol", now())
+            assert workers.ready, "an error may be the utterance's own"
+            workers.judge(url, "timeout", now())
             assert not workers.ready
-            workers.judge(url, answered=False)
+            workers.judge(url, "timeout", now())
         async with workers.worker(5) as again:
             assert again != url
     assert not alive(pid)
+    await workers.stop()
+
+
+async def test_a_worker_with_too_much_to_do_is_not_taken_to_hang() -> None:
+    workers = pool(GOOD)
+    await workers.start()
+    async with workers.worker(5) as url:
+        asked = asyncio.get_running_loop().time()
+        for _ in range(5):
+            workers.judge(url, "", asked)
+            workers.judge(url, "timeout", asked)
+            workers.judge(url, "timeout", asked)
+        assert workers.ready, "it answered others while these waited"
     await workers.stop()

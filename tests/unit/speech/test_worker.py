@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import queue
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -15,7 +17,7 @@ from websockets.exceptions import ConnectionClosed
 
 from ivr.flow.events import Grammar
 from ivr.speech import worker
-from ivr.speech.engines import Reading
+from ivr.speech.engines import Engine, Reading
 from ivr.speech.worker import Worker
 
 
@@ -33,6 +35,21 @@ class Echo:
         return EchoUtterance()
 
 
+class SlowReading:
+    """An engine that reads one utterance at a time, each until it is let go."""
+
+    reads_ahead = True
+
+    def __init__(self) -> None:
+        self.reading: queue.Queue[str] = queue.Queue()  # that has begun
+        self.go_on = threading.Semaphore(0)
+
+    def prepare(self, grammar: Grammar) -> None: ...
+
+    def utterance(self, grammar: Grammar) -> SlowUtterance:
+        return SlowUtterance(self)
+
+
 class EchoUtterance:
     def __init__(self) -> None:
         self._pcm = b""
@@ -45,8 +62,19 @@ class EchoUtterance:
         return Reading(self._pcm.decode(), 0.9, (("else", 0.1),))
 
 
+class SlowUtterance(EchoUtterance):
+    def __init__(self, engine: SlowReading):
+        super().__init__()
+        self._engine = engine
+
+    def read(self) -> Reading:
+        self._engine.reading.put(self._pcm.decode())
+        assert self._engine.go_on.acquire(timeout=5)
+        return super().read()
+
+
 @asynccontextmanager
-async def served(engine: Echo) -> AsyncIterator[str]:
+async def served(engine: Engine) -> AsyncIterator[str]:
     async with serve(Worker(engine, "en").serve, "127.0.0.1", 0, compression=None) as server:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
@@ -66,11 +94,11 @@ async def test_the_public_protocol_partials_and_a_result() -> None:
     async with served(Echo(reads_ahead=False)) as url, connect(url) as connection:
         await connection.send('{"config": {"sample_rate": 8000, "phrase_list": ["bill", "[unk]"]}}')
         await connection.send(b"my ")
+        assert json.loads(await connection.recv()) == {"partial": "my "}
         await connection.send(b"bill")
+        assert json.loads(await connection.recv()) == {"partial": "my bill"}
         await connection.send('{"eof": 1}')
-        first, second, last = await answers(connection)
-    assert first == {"partial": "my "}
-    assert second == {"partial": "my bill"}
+        (last,) = await answers(connection)
     assert last["text"] == "my bill"
     assert [one["word"] for one in last["result"]] == ["my", "bill"]
     assert last["confidence"] == 0.9
@@ -145,3 +173,77 @@ async def test_too_many_at_once_are_told_so(monkeypatch: pytest.MonkeyPatch) -> 
         await first.send('{"eof": 1}')
         assert (await answers(first))[-1]["text"] == "a"
     assert "busy" in refusal["error"]
+
+
+async def begun(engine: SlowReading) -> str:
+    return await asyncio.to_thread(engine.reading.get, timeout=5)
+
+
+async def test_utterances_are_read_in_the_order_in_which_they_ask() -> None:
+    engine = SlowReading()
+    async with served(engine) as url, connect(url) as one, connect(url) as two, connect(url) as few:
+        for connection, said in ((one, b"1"), (two, b"2"), (few, b"3")):
+            await connection.send(said)
+            await connection.send('{"eof": 1}')
+            await connection.ping()  # it is read in full before the next one speaks
+            await asyncio.sleep(0)
+        for said in "123":
+            assert await begun(engine) == said
+            engine.go_on.release()
+        for connection, text in ((few, "3"), (two, "2"), (one, "1")):
+            assert json.loads(await connection.recv())["text"] == text
+
+
+@pytest.mark.parametrize("more", [0, 200], ids=["at once", "after more than a socket holds"])
+async def test_what_nobody_waits_for_any_more_is_not_read(more: int) -> None:
+    engine = SlowReading()
+    async with served(engine) as url, connect(url) as first, connect(url) as last:
+        await first.send(b"first")
+        await first.send('{"eof": 1}')
+        assert await begun(engine) == "first"
+        async with connect(url) as leaver:
+            await leaver.send(b"leaver")
+            await leaver.send('{"peek": 1}')
+            for _ in range(more):
+                await leaver.send(bytes(320))
+        await last.send(b"last")
+        await last.send('{"eof": 1}')
+        engine.go_on.release()
+        assert await begun(engine) == "last"
+        engine.go_on.release()
+        assert json.loads(await last.recv())["text"] == "last"
+
+
+async def test_a_peek_after_which_more_was_said_is_answered_but_not_read() -> None:
+    engine = SlowReading()
+    async with served(engine) as url, connect(url) as first, connect(url) as second:
+        await first.send(b"first")
+        await first.send('{"eof": 1}')
+        assert await begun(engine) == "first"
+        await second.send(b"second")
+        await second.send('{"peek": 1}')
+        await second.send(b" thought")
+        await (await second.ping())
+        engine.go_on.release()
+        peeked = json.loads(await second.recv())
+        assert (peeked["text"], peeked["peek"]) == ("", True)
+        await second.send('{"eof": 1}')
+        assert await begun(engine) == "second thought"
+        engine.go_on.release()
+        assert json.loads(await second.recv())["text"] == "second thought"
+
+
+async def test_an_engine_that_fails_costs_one_utterance() -> None:
+    class Broken(Echo):
+        def utterance(self, grammar: Grammar) -> EchoUtterance:
+            self.utterance = super().utterance  # type: ignore[method-assign]
+            raise RuntimeError("out of memory")
+
+    async with served(Broken(reads_ahead=True)) as url:
+        async with connect(url) as connection:
+            await connection.send(b"one")
+            assert await answers(connection) == []
+        async with connect(url) as connection:
+            await connection.send(b"two")
+            await connection.send('{"eof": 1}')
+            assert (await answers(connection))[-1]["text"] == "two"
