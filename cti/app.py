@@ -43,6 +43,7 @@ from ivr.store.repo import Store
 from ivr.telephony import fastagi, media, pbx
 from ivr.telephony.asterisk import Ami
 from ivr.telephony.telephone import Telephone
+from ivr.telephony.turn import KEYS_ALONE
 
 log = structlog.get_logger(__name__)
 
@@ -108,11 +109,15 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         stack.push_async_callback(recognition.stop)
         await asyncio.gather(
             recognition.start(progress),
+            # Said when there is no time to make it.
+            prompts.prepare([(text, each) for each, text in KEYS_ALONE.items()], lambda line: None),
             *(prompts.prepare(fixed_prompts(each), progress) for each in library.answering),
         )
 
         sealer = Sealer(settings.state_dir / "sealing.key")
-        runner = Runner(store, library, fetcher, sealer, clock, settings.facts)
+        runner = Runner(
+            store, library, fetcher, sealer, clock, settings.facts, settings.redial_seconds
+        )
         telephone = Telephone(
             settings, runner, audio, ami, prompts, recognition, clock, hold_music()
         )
@@ -141,9 +146,11 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         deaf = settings.speech.engine == "none"
 
         def ready() -> dict[str, bool]:
-            return {"asterisk": ami.connected, "speech": deaf or bool(recognition.languages)}
+            # One that sheds is there: it will listen to callers again by itself.
+            there = any(state != "dead" for state in recognition.states.values())
+            return {"asterisk": ami.connected, "speech": deaf or there}
 
-        app = create_app(desk, accounts, store, settings, ready)
+        app = create_app(desk, accounts, store, settings, ready, lambda: recognition.states)
         web = _Web(server_config(app))
         serving = asyncio.ensure_future(web.serve(sockets=[web_socket]))
         stack.push_async_callback(_stop_web, web, serving)

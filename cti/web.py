@@ -124,8 +124,10 @@ def create_app(
     store: Store,
     settings: Settings,
     ready: Callable[[], Mapping[str, bool]],
+    languages: Callable[[], Mapping[str, str]] = dict,
 ) -> FastAPI:
-    """The application. `ready` names what must be up to take calls, and whether it is."""
+    """The application. `ready` names what must be up to take calls, and whether it is; `languages`
+    how the recognition of each fares, without which callers still have their keys."""
     app = FastAPI(
         title="Hotline",
         version="1",
@@ -207,11 +209,12 @@ def create_app(
         return {"status": "ok"}
 
     @app.get("/readyz", include_in_schema=False)
-    async def readyz(response: Response) -> dict[str, bool]:
-        parts = dict(ready())
+    async def readyz(response: Response) -> dict[str, bool | dict[str, str]]:
+        parts = ready()
         if not all(parts.values()):
             response.status_code = 503
-        return parts
+        states = dict(languages())
+        return {**parts, **({"languages": states} if states else {})}
 
     @app.get("/metrics", include_in_schema=False)
     async def metrics() -> Response:

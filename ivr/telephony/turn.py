@@ -34,7 +34,13 @@ from ivr.flow.events import (
     Transfer,
 )
 from ivr.model import Channel
-from ivr.observe import FIRST_PROMPT, KEY_TO_PROMPT, SPEECH_FAILURES, SPEECH_TO_PROMPT
+from ivr.observe import (
+    FIRST_PROMPT,
+    KEY_TO_PROMPT,
+    QUESTIONS,
+    SPEECH_FAILURES,
+    SPEECH_TO_PROMPT,
+)
 from ivr.ports import (
     SAMPLE_RATE,
     Clock,
@@ -118,6 +124,7 @@ class Turns:
         self._listener: Listener | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._keys = ""
+        self._by_speech = False
         self._told_keys_alone: set[str] = set()
         self._lost = "", 0
         self._waiting = False
@@ -265,8 +272,13 @@ class Turns:
         self._withdraw_question()
         self._waiting = False
         self._expect = expect
-        if "speech" in expect.listen and not self._ears.hears(expect.language):
-            self._tell_keys_alone(expect.language)
+        if "speech" in expect.listen:
+            self._by_speech = self._ears.hears(expect.language)
+            QUESTIONS.labels("speech" if self._by_speech else "keys").inc()
+            if self._by_speech:  # when it is not again, that is news to the caller
+                self._told_keys_alone.discard(expect.language)
+            else:
+                self._tell_keys_alone(expect.language)
         if self._keys and "keys" in expect.listen and "keys" in expect.barge_in:
             self._stop_speaking()
             self._read_keys(expect)
@@ -275,7 +287,7 @@ class Turns:
         if language not in self._told_keys_alone:
             self._told_keys_alone.add(language)
             log.warning("keys alone", language=language)
-            text = _KEYS_ALONE.get(language, _KEYS_ALONE["en"])
+            text = KEYS_ALONE.get(language, KEYS_ALONE["en"])
             self._says.append(Say(text, language, text))
 
     def _answer(self, event: Event) -> None:
@@ -293,7 +305,8 @@ class Turns:
         expect = self._expect
         if self._listener is not None or expect is None or "speech" not in expect.listen:
             return
-        if not self._ears.hears(expect.language):
+        # As the question was put: who was asked to speak is listened to, and told if it is no use.
+        if not self._by_speech:
             return
         self._listener = self._ears.listen(
             Hearing(
@@ -430,7 +443,7 @@ class Turns:
         return self._clock.now()
 
 
-_KEYS_ALONE = {
+KEYS_ALONE = {
     "en": "I cannot hear speech at the moment. Please use the keypad.",
     "zh": "现在无法听取语音，请使用按键。",
 }

@@ -38,6 +38,7 @@ class Site:
     http: httpx2.AsyncClient
     accounts: Accounts
     parts: dict[str, bool]
+    languages: dict[str, str]
     app: Any
 
     async def token(self, login: str = "ann", password: str = PASSWORD) -> str:
@@ -51,10 +52,13 @@ async def site(world: World) -> AsyncIterator[Site]:
     accounts = Accounts(world.store, world.clock, FAST)
     await world.store.save_agent(Agent("ann", "Ann", "201"), FAST.hash(PASSWORD))
     parts = {"asterisk": True}
-    app = create_app(world.desk, accounts, world.store, Settings(), lambda: parts)
+    languages: dict[str, str] = {}
+    app = create_app(
+        world.desk, accounts, world.store, Settings(), lambda: parts, lambda: languages
+    )
     transport = httpx2.ASGITransport(app, raise_app_exceptions=False)
     async with httpx2.AsyncClient(transport=transport, base_url="http://hotline") as http:
-        yield Site(world, http, accounts, parts, app)
+        yield Site(world, http, accounts, parts, languages, app)
 
 
 class _Quiet(uvicorn.Server):
@@ -210,6 +214,11 @@ async def test_health_readiness_and_metrics(site: Site) -> None:
     site.parts["asterisk"] = False
     not_ready = await site.http.get("/readyz")
     assert (not_ready.status_code, not_ready.json()) == (503, {"asterisk": False})
+    site.parts["asterisk"] = True
+    degraded = {"en": "ready", "zh": "dead", "ko": "shedding"}
+    site.languages.update(degraded)
+    answer = await site.http.get("/readyz")
+    assert (answer.status_code, answer.json()["languages"]) == (200, degraded)
     assert "hotline_queue_waiting" in (await site.http.get("/metrics")).text
 
 

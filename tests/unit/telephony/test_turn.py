@@ -289,6 +289,35 @@ def test_without_a_recogniser_the_caller_is_told_once_to_use_the_keypad() -> Non
     assert len(talk.line.played) == 1 + 2 + 1
 
 
+def test_when_speech_was_offered_in_between_the_keypad_is_news_again() -> None:
+    async def scene(talk: Call) -> None:
+        for talk.ear.deaf in (True, True, False, True):
+            talk.turns.perform([say("Billing or repairs"), MENU])
+            await asyncio.sleep(60)
+
+    talk = call(scene)
+    assert talk.ear.opened == 1
+    assert len(talk.line.played) == 3 + 1 + 1 + 3, "told before the first and the last"
+
+
+def test_a_question_keeps_the_way_in_which_it_was_put() -> None:
+    async def scene(talk: Call) -> None:
+        talk.turns.perform([say("Billing or repairs"), replace(MENU, barge_in=frozenset())])
+        talk.ear.deaf = True  # callers elsewhere keep every recogniser busy now
+        await asyncio.sleep(2)
+        assert talk.ear.notify is not None, "who was asked to speak is listened to"
+        talk.ear.notify(SpeechStarted(2.0))
+        talk.ear.notify(SpeechFailed("unavailable"))
+        await asyncio.sleep(0)
+        talk.turns.perform([say("Billing or repairs"), MENU])
+        await asyncio.sleep(5)
+        assert talk.ear.notify is None
+
+    talk = call(scene)
+    assert talk.events[0] == Resumed("voice")
+    assert len(talk.line.played) == 1 + 2 + 1, "asked again, by keys alone"
+
+
 def test_prompts_of_two_steps_follow_each_other() -> None:
     async def scene(talk: Call) -> None:
         talk.turns.perform([say("One moment. Please")])
