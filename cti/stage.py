@@ -51,6 +51,7 @@ def apart(settings: Settings, folder: str) -> Settings:
         update={
             "state_dir": state,
             "asterisk": asterisk,
+            "redial_seconds": 0.0,  # the robots are few, and their calls many
             "web": settings.web.model_copy(update={"port": web}),
             "database": settings.database.model_copy(update={"url": ""}),
         }

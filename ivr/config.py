@@ -225,6 +225,12 @@ class Settings(BaseSettings):
     region: str = Field(
         "US", pattern="^[A-Z]{2}$", description="country of telephone numbers without one"
     )
+    redial_seconds: float = Field(
+        600,
+        ge=0,
+        le=86_400,
+        description="whoever rings again so soon after a call dropped may go on with it; 0: nobody",
+    )
     log: Literal["text", "json"] = Field("text", description="form of the log on standard error")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least to log"

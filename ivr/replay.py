@@ -42,7 +42,7 @@ _COMPARED = frozenset(
         "fetch_answered", "channel_invited", "channel_moved", "channel_failed",
         "channel_left", "transferring", "transfer_ended", "message_taken",
         "calendar_missing", "flow_called", "flow_returned", "call_refused", "stuck",
-        "mismatch", "flow_ended",
+        "mismatch", "flow_ended", "redial_offered", "redial_taken", "redial_declined",
     }
 )  # fmt: skip
 """What counts as the same course of things: what was said, and what the engine decided. A failed

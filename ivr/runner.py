@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -37,9 +38,11 @@ from ivr.flow.events import (
 )
 from ivr.flow.facts import NOTHING, Facts
 from ivr.flow.schema import Bundle
+from ivr.flow.standing import where
 from ivr.flow.state import State
 from ivr.library import Library
 from ivr.model import (
+    Address,
     CallRecord,
     Channel,
     Conversation,
@@ -61,6 +64,8 @@ before that."""
 TOUCH_SECONDS = 30.0
 STALE_SECONDS = COMES_BACK_WITHIN + 2 * TOUCH_SECONDS
 """A conversation that nobody has touched for so long is nobody's any more."""
+
+_NUMBER = re.compile(r"\+?[0-9]{2,15}")
 
 _AWAY = "#away"
 """The timer of the above; no flow can name a timer so."""
@@ -98,7 +103,10 @@ class Runner:
         sealer: Sealer,
         clock: Clock,
         facts: Facts = NOTHING,
+        redial_seconds: float = 0.0,
     ):
+        """Whoever rings again within `redial_seconds` of a call that dropped may go on with it."""
+        self._redial = timedelta(seconds=redial_seconds)
         self._store = store
         self._library = library
         self._fetcher = fetcher
@@ -117,6 +125,7 @@ class Runner:
         """A customer has arrived: start the flow on their leg."""
         bundle = self._library.answers(port.leg.peer.value)
         started = await self._with_known_language(port, started)
+        started = await self._with_dropped_call(port, started, bundle)
         now = self._clock.now()
         state, effects = engine.start(bundle, started, now, self._facts)
         leg = port.leg
@@ -452,6 +461,27 @@ class Runner:
             return started
         return replace(started, language=known[0].language) if known else started
 
+    async def _with_dropped_call(self, port: LegPort, started: Started, bundle: Bundle) -> Started:
+        """What the caller's last call broke off at, if they ring again soon. It is only looked at:
+        what they go on with is a conversation of its own."""
+        caller = port.leg.peer
+        if not self._redial or not _is_number(caller):
+            return started
+        dropped = None
+        try:
+            last = await self._store.last_call(caller, port.leg.dialled)
+            if last is not None:
+                conversation, leg = last
+                since = self._clock.now() - self._redial
+                if conversation.version == bundle.version and (leg.ended_at or since) > since:
+                    state = State.from_json(self._sealer.open(conversation.state))
+                    ended = state.status == ConversationStatus.ENDED
+                    dropped = state.left_at if ended else where(bundle, state)
+        except (HotlineError, KeyError, TypeError, ValueError) as error:
+            # Rather from the beginning than not at all.
+            log.warning("dropped call not found", leg=port.leg.id, error=repr(error))
+        return replace(started, dropped=dropped or None)
+
     # --- the timeline ----------------------------------------------------------------------------
 
     def _entry(self, conversation_id: str, kind: str, body: Mapping[str, Any]) -> TimelineEntry:
@@ -477,6 +507,11 @@ async def _logged(work: Callable[..., Awaitable[None]], *args: Any) -> None:
         log.error("conversation task failed", task=work.__name__, error=str(error))
     except Exception:  # a bug in one task must not keep the next from being done
         log.exception("conversation task failed", task=work.__name__)
+
+
+def _is_number(caller: Address) -> bool:
+    """Whether the network told who calls: nobody goes on with what a withheld number began."""
+    return caller.channel is Channel.VOICE and bool(_NUMBER.fullmatch(caller.value))
 
 
 def _record(leg: Leg, facts: CallFacts, now: datetime) -> CallRecord:

@@ -55,6 +55,12 @@ def begin(run: Run, node: Asking) -> str | None:
     return None
 
 
+def go_on(run: Run, node: Asking, slot: str, filled: tuple[str, ...]) -> None:
+    """The customer is back at a question of which they had answered a part."""
+    run.change(question=Question(slot, filled, secret=_secret(run, slot)))
+    ask(run, node)
+
+
 def ask(run: Run, node: Asking) -> None:
     """Say the question that is open, and expect its answer."""
     if run.state.question.pending is not None:

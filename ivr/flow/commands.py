@@ -79,7 +79,7 @@ def _agent(run: Run) -> str:
 def restart(run: Run) -> str:
     """Begin the first flow anew."""
     flow = run.bundle.flows[run.state.frames[0].flow]
-    run.change(frames=(Frame(flow.name, slots=run.initial_slots(flow.name)),))
+    run.change(frames=(Frame(flow.name, slots=run.initial_slots(flow.name)),), left_at=None)
     return flow.start
 
 

@@ -21,6 +21,7 @@ The `Note` effects of one step tell the timeline what was decided; their kinds:
     transferring {to}                    transfer_ended {to, outcome}
     message_taken {slot, seconds}        calendar_missing {calendar}
     flow_called {flow}, flow_returned {flow, outcome}, call_refused {flow, reason}
+    redial_offered {node}, redial_taken {node}, redial_declined
     expression_failed {expression, reason}, value_dropped {reason}, stuck {node}, mismatch {flow}
     flow_ended {outcome}
 """
@@ -32,7 +33,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ivr.flow import asking, commands, invitations, nodes, schema
+from ivr.flow import asking, commands, invitations, nodes, redial, schema
 from ivr.flow.events import (
     AgentJoined,
     AgentLeft,
@@ -62,6 +63,7 @@ from ivr.flow.events import (
 from ivr.flow.facts import NOTHING, Facts
 from ivr.flow.run import AGAIN, Run
 from ivr.flow.schema import Bundle
+from ivr.flow.standing import where
 from ivr.flow.state import Frame, Question, State, Waiting
 from ivr.model import ConversationStatus
 
@@ -86,7 +88,8 @@ def start(
         frames=(Frame(flow.name),),
     )
     run = Run(bundle, state, now, facts)
-    _go(run, commands.restart(run))
+    if started.dropped is None or not redial.offer(run, started.dropped):
+        _go(run, commands.restart(run))
     return run.state, tuple(run.effects)
 
 
@@ -133,7 +136,7 @@ def _misfit(run: Run, event: Event) -> None:
     """
     run.note("mismatch", flow=run.state.flow)
     run.leave_queue()
-    run.change(version=run.bundle.version, frames=(Frame(run.bundle.entry),))
+    run.change(version=run.bundle.version, frames=(Frame(run.bundle.entry),), left_at=None)
     if isinstance(event, HungUp):
         _leave_channel(run, event)
     if run.state.status != ConversationStatus.ENDED:
@@ -149,7 +152,7 @@ def _go(run: Run, name: str | None) -> None:
             _stuck(run)
             return
         if name == AGAIN:
-            asking.put_again(run)
+            _put_again(run)
             return
         if name == "":
             name = nodes.come_back(run, "completed")
@@ -159,6 +162,14 @@ def _go(run: Run, name: str | None) -> None:
         if isinstance(node, nodes.LEAVES_QUEUE):
             run.leave_queue()
         name = nodes.ENTER[type(node)](run, node)
+
+
+def _put_again(run: Run) -> None:
+    """Ask once more what is asked now, without counting a miss."""
+    if run.state.waiting.kind == "redial":
+        redial.ask(run)
+    else:
+        asking.put_again(run)
 
 
 def _stuck(run: Run) -> None:
@@ -183,7 +194,11 @@ def _late(run: Run, turn: int | None) -> bool:
 
 def _digits_pressed(run: Run, event: DigitsPressed) -> str | None:
     node = asking.asking_node(run)
-    if _late(run, event.turn) or run.state.waiting.kind != "answer" or node is None:
+    if _late(run, event.turn):
+        return None
+    if run.state.waiting.kind == "redial":
+        return redial.pressed(run, event.digits)
+    if run.state.waiting.kind != "answer" or node is None:
         return None
     return asking.pressed(run, node, event.digits)
 
@@ -196,6 +211,8 @@ def _speech_heard(run: Run, event: SpeechHeard) -> str | None:
     node = asking.asking_node(run)
     if run.state.waiting.kind == "answer" and node is not None:
         return asking.heard(run, node, cut)
+    if run.state.waiting.kind == "redial":
+        return redial.heard(run, *cut[0])
     return _commanded(run, *cut[0], "speech")
 
 
@@ -213,6 +230,8 @@ def _text_received(run: Run, event: TextReceived) -> str | None:
         return asking.typed(run, asked, text)
     if run.state.waiting.kind == "record" and isinstance(node, schema.RecordNode) and text.strip():
         return _message(run, node, text, 0.0)
+    if run.state.waiting.kind == "redial":
+        return redial.heard(run, text, 1.0, "text")
     return _commanded(run, text, 1.0, "text")
 
 
@@ -232,6 +251,8 @@ def _timed_out(run: Run, event: TimedOut) -> str | None:
         return None
     if run.state.waiting.kind == "invite":
         return invitations.not_arrived(run, "timeout")
+    if run.state.waiting.kind == "redial":
+        return redial.missed(run, "no_input")
     node = asking.asking_node(run)
     if run.state.waiting.kind != "answer" or node is None:
         return None
@@ -249,9 +270,11 @@ def _leave_channel(run: Run, event: HungUp) -> bool:
     left = tuple(channel for channel in state.channels if channel != gone)
     run.note("channel_left", channel=gone, cause=event.cause)
     if not left:
+        dropped = where(run.bundle, state)
         run.change(channels=())
         run.leave_queue()
         run.over("hung_up")
+        run.change(left_at=dropped)
         return False
     run.change(channels=left)
     if gone != state.channel:
@@ -427,7 +450,7 @@ def _resume(run: Run) -> str | None:
     """Ask again for what is being waited for, without counting a miss and under the same ids."""
     node = run.flow.nodes[run.frame.node]
     match run.state.waiting:
-        case Waiting("answer") | Waiting("invite"):
+        case Waiting("answer" | "invite" | "redial"):
             return AGAIN
         case Waiting("queue"):
             return run.frame.node

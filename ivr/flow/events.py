@@ -20,13 +20,15 @@ from typing import Any
 class Started:
     """A customer arrived on a channel. `address` is the caller's number or the channel's own name.
 
-    `language` is what is already known of the customer, "" if nothing.
+    `language` is what is already known of the customer, "" if nothing. `dropped` is where their
+    last call broke off, as `ivr.flow.standing` tells it; None where there is nothing to go on with.
     """
 
     channel: str
     address: str = ""
     dialled: str = ""
     language: str = ""
+    dropped: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,9 +249,10 @@ class Say:
 class Expect:
     """Await an answer to the prompts before it. What is expected, never how.
 
-    Times are seconds. `slot_type` is "" for a menu, `yes_no` for a confirmation, else the slot's
-    type. `listen` and `barge_in` are subsets of {"speech", "keys"}. How far an unfinished
-    utterance has come towards an answer is told by `ivr.flow.answers.progress(expect, text)`.
+    Times are seconds; a `wait` of 0 is for ever. `slot_type` is "" for a menu, `yes_no` for a
+    confirmation, else the slot's type. `listen` and `barge_in` are subsets of {"speech", "keys"}.
+    How far an unfinished utterance has come towards an answer is told by
+    `ivr.flow.answers.progress(expect, text)`.
     """
 
     turn: int

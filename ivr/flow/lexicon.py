@@ -53,6 +53,8 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
         "invite": "To go on here, open {link} (code {code}).",
         "invited": "I have sent you a message. Please open it to go on there.",
         "not_invited": "Sorry, I could not reach you there.",
+        "welcome_back": "Welcome back. Shall we go on where we were? For yes, press 1. To start "
+        "over, press 2.",
     },
     "zh": {
         "confirm": "我听到的是{value}，对吗？",
@@ -64,6 +66,7 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
         "invite": "请打开{link}继续，验证码{code}。",
         "invited": "已给您发送消息，请打开后继续。",
         "not_invited": "抱歉，没能在那边联系到您。",
+        "welcome_back": "欢迎回来。要从刚才中断的地方继续吗？继续请按1，重新开始请按2。",
     },
 }
 """Sentences of the engine's own, under the name of their occasion."""

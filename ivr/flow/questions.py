@@ -208,6 +208,12 @@ def confirmation(
     return _yes_no(language, commands, (*own, *joined), corrected.grammar.words)
 
 
+@lru_cache(maxsize=64)
+def yes_or_no(language: str, commands: tuple[str, ...]) -> Answers:
+    """What answers a yes-or-no question of our own."""
+    return _yes_no(language, commands)
+
+
 def after_refusal(text: str, language: str) -> str | None:
     """What follows the "no" of a correction; "" where nothing does, None where there is no "no"."""
     plain = phrases.normalise(text)

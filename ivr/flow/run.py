@@ -18,6 +18,7 @@ from ivr.flow.events import Dequeue, Effect, End, Note, Say, SetTimer
 from ivr.flow.expr import Compiled, EvaluationError, parse_prompt
 from ivr.flow.facts import Facts
 from ivr.flow.schema import Bundle, Flow, Wording
+from ivr.flow.standing import standing
 from ivr.flow.state import PATH_LIMIT, Frame, Question, State, Waiting
 from ivr.model import Channel, ConversationStatus
 
@@ -139,6 +140,8 @@ class Run:
         if slot is None:
             self.change_frame(values={**frame.values, name: value})
         elif slot.secret:
+            if self.state.left_at is None:
+                self.change(left_at=standing(self.bundle, self.state) or {})
             self.change_frame(secrets={**frame.secrets, name: value})
         else:
             self.change_frame(slots={**frame.slots, name: value})
@@ -239,6 +242,7 @@ class Run:
             waiting=Waiting(),
             question=Question(),
             place=None,
+            left_at=None,
             turn=self.state.turn + 1,
         )
         self.note("flow_ended", outcome=outcome)

@@ -60,8 +60,9 @@ class Question:
 @dataclass(frozen=True, slots=True)
 class Waiting:
     """What the flow waits for. `kind`: `answer`, `fetch`, `queue`, `person`, `invite`, `transfer`,
-    `record`, or "" when it is over. `channels` are those still to be tried by an invitation, and
-    `asked` says that the customer asked for it, in the middle of a question."""
+    `record`, `redial` (whether to go on with a dropped call), or "" when it is over. `channels` are
+    those still to be tried by an invitation, and `asked` says that the customer asked for it, in
+    the middle of a question."""
 
     kind: str = ""
     id: str = ""
@@ -85,7 +86,10 @@ class Place:
 class State:
     """A conversation's whole state. `status` is a value of `ivr.model.ConversationStatus`;
     `channels` are the live ones and `channel` the one that is asked on; `path` is the nodes that
-    were passed, oldest first, and `serial` the last number given to an effect's id."""
+    were passed, oldest first, and `serial` the last number given to an effect's id. `left_at` is
+    where a caller who rings again may go on (`ivr.flow.standing`): once a secret was told, where it
+    was asked for ({}: at the very beginning); once the call dropped, where that was; and what is
+    offered while it is."""
 
     version: str
     language: str
@@ -102,6 +106,7 @@ class State:
     place: Place | None = None
     path: tuple[str, ...] = ()
     outcome: str = ""
+    left_at: Mapping[str, Any] | None = None
 
     @property
     def flow(self) -> str:
@@ -167,5 +172,6 @@ class State:
             place=Place(**place) if place is not None else None,
             channels=tuple(fields["channels"]),
             path=tuple(fields["path"]),
+            left_at=fields.get("left_at"),
         )
         return cls(**fields)

@@ -27,7 +27,7 @@ from ivr.model import (
 )
 from ivr.store.database import upsert
 from ivr.store.flows import Flows
-from ivr.store.models import call_records, conversations, legs, timeline
+from ivr.store.models import call_records, contact_addresses, conversations, legs, timeline
 from ivr.store.people import People, known_as
 from ivr.store.queue import Queue, post
 from ivr.store.recordings import RecordingRows
@@ -185,14 +185,21 @@ class Store(People, Queue, Flows, RecordingRows):
 
     async def last_call(self, caller: Address, dialled: str) -> tuple[Conversation, Leg] | None:
         """The latest call from this number to that one, as far as it is over."""
+        # By way of the customer, whose conversations have an index.
+        known = select(contact_addresses.c.contact_id).where(
+            contact_addresses.c.channel == caller.channel,
+            contact_addresses.c.value == caller.value,
+        )
         query = (
             select(legs)
+            .join(conversations, conversations.c.id == legs.c.conversation_id)
             .where(
+                conversations.c.contact_id.in_(known),
                 legs.c.channel == caller.channel,
                 legs.c.address == caller.value,
                 legs.c.dialled == dialled,
             )
-            .order_by(legs.c.started_at.desc(), legs.c.id)
+            .order_by(conversations.c.started_at.desc(), legs.c.started_at.desc(), legs.c.id)
             .limit(1)
         )
 

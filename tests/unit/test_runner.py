@@ -30,6 +30,7 @@ from ivr.flow.events import (
 from ivr.library import Library
 from ivr.model import Address, Channel, Conversation, ConversationStatus, Leg
 from ivr.ports import CallFacts
+from ivr.replay import replay
 from ivr.runner import STALE_SECONDS, TOUCH_SECONDS, Runner
 from ivr.sealing import Sealer
 from ivr.store.repo import Store
@@ -159,7 +160,7 @@ class World:
 
     def server(self, library: Library, desk: FakeDesk) -> Runner:
         sealer = Sealer(self.folder / "key")
-        runner = Runner(self.store, library, self.fetcher, sealer, self.clock)
+        runner = Runner(self.store, library, self.fetcher, sealer, self.clock, redial_seconds=600)
         runner.attach(desk)
         return runner
 
@@ -167,8 +168,10 @@ class World:
         """One that runs at the same time on the same database."""
         return self.server(Library(self.store, self.clock), FakeDesk())
 
-    def phone(self, conversation_id: str = "c1", leg_id: str = "l1") -> Phone:
-        peer = Address(Channel.VOICE, "+14155550123")
+    def phone(
+        self, conversation_id: str = "c1", leg_id: str = "l1", caller: str = "+14155550123"
+    ) -> Phone:
+        peer = Address(Channel.VOICE, caller)
         return Phone(Leg(leg_id, conversation_id, peer, self.clock.now(), "u1", "100"))
 
     async def call(self) -> Phone:
@@ -584,3 +587,96 @@ async def test_a_caller_who_came_back_to_another_server_is_not_given_up(
     assert world.desk.withdrawn == []
     await other.report("c1", DigitsPressed("1"))
     assert again.said[-1] == "Your account?"
+
+
+# --- a caller who rings again --------------------------------------------------------------------
+
+
+async def redial(world: World, number: int = 2, caller: str = "+14155550123") -> Phone:
+    phone = world.phone(f"c{number}", f"l{number}", caller)
+    await world.runner.begin(phone, Started("voice", caller, "100"))
+    return phone
+
+
+async def dropped(world: World, *keys: str, caller: str = "+14155550123") -> None:
+    """A first call that drops after these keys."""
+    await world.library.publish(world.folder, "main")
+    phone = await redial(world, 1, caller)
+    for pressed in keys:
+        await world.runner.report("c1", DigitsPressed(pressed))
+    await world.runner.left(phone, "hung_up")
+
+
+async def test_a_caller_who_rings_again_goes_on_at_the_same_question(world: World) -> None:
+    await dropped(world, "1")
+    world.clock.at += timedelta(minutes=9)
+    phone = await redial(world)
+    assert phone.said[0].startswith("Welcome back. Shall we go on where we were?")
+    await world.runner.report("c2", DigitsPressed("1", phone.question.turn))
+    assert phone.said[-1] == "Your account?"
+    first, second = [await world.store.conversation(one) for one in ("c1", "c2")]
+    assert first is not None and first.status is ConversationStatus.ENDED
+    assert second is not None and second.contact_id == first.contact_id
+    entries = await world.store.timeline("c2")
+    replayed = replay(await world.library.version(second.version, "main"), entries, EPOCH)
+    assert replayed.divergence is None and not replayed.stopped
+
+
+async def test_a_secret_is_not_taken_along(world: World, tmp_path: Path) -> None:
+    await dropped(world, "1", "4711", "8265")
+    phone = await redial(world)
+    await world.runner.report("c2", DigitsPressed("1", phone.question.turn))
+    assert phone.said[-1] == "Your PIN?"
+    assert b"8265" not in b"".join(path.read_bytes() for path in tmp_path.glob("test.db*"))
+
+
+async def test_a_call_that_ends_without_us_can_be_gone_on_with(world: World) -> None:
+    """Our server died, and the caller hung up on the hold message."""
+    await world.library.publish(world.folder, "main")
+    phone = await redial(world, 1)
+    await world.runner.report("c1", DigitsPressed("1"))
+    await world.runner.lost(phone)
+    world.restart()
+    await world.library.publish(world.folder, "main")
+    assert (await redial(world)).said[0].startswith("Welcome back.")
+
+
+@pytest.mark.parametrize("caller", ["", "anonymous", "Restricted", "sip:ann@example.com"])
+async def test_a_withheld_number_is_offered_nothing(world: World, caller: str) -> None:
+    await dropped(world, "1", caller=caller)
+    assert (await redial(world, caller=caller)).said[0] == "Welcome."
+
+
+@pytest.mark.parametrize("how", ["late", "finished", "another caller", "another number", "off"])
+async def test_other_calls_begin_anew(world: World, how: str) -> None:
+    await dropped(world, "1")
+    phone = world.phone("c2", "l2", "+14155550199" if how == "another caller" else "+14155550123")
+    if how == "late":
+        world.clock.at += timedelta(minutes=10, seconds=1)
+    elif how == "finished":
+        world.clock.at += timedelta(seconds=1)
+        done = await redial(world)
+        await world.runner.report("c2", DigitsPressed("2", done.question.turn))
+        await world.runner.report("c2", DigitsPressed("0"))
+        while not world.desk.line:
+            await asyncio.sleep(0)
+        await world.runner.report("c2", QueueFailed(world.desk.line[-1][1].id, "nobody"))
+        await world.runner.left(done, "completed")
+        world.clock.at += timedelta(seconds=1)
+        phone = world.phone("c3", "l3")
+    elif how == "another number":
+        phone.leg = replace(phone.leg, dialled="200")
+    elif how == "off":
+        sealer = Sealer(world.folder / "key")
+        world.runner = Runner(world.store, world.library, world.fetcher, sealer, world.clock)
+        world.runner.attach(world.desk)
+    await world.runner.begin(phone, Started("voice", phone.leg.peer.value, phone.leg.dialled))
+    assert phone.said[0] == "Welcome."
+
+
+async def test_a_database_that_is_away_begins_anew(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await dropped(world, "1")
+    Away(monkeypatch, world.store, "last_call")
+    assert (await redial(world)).said[0] == "Welcome."

@@ -53,13 +53,14 @@ class Caller:
         at: datetime = NOW,
         fetch: Mapping[str, Mapping[str, Any]] | None = None,
         facts: Facts = NOTHING,
+        dropped: Mapping[str, Any] | None = None,
     ):
         self.flows, self.now, self.facts = flows, at, facts
         self.answers = dict(fetch or {})
         self.effects: list[Effect] = []
         self.keys = ""
         self.expect: Expect | None = None
-        started = Started(channel, caller, "100", language)
+        started = Started(channel, caller, "100", language, dropped)
         self._take(*engine.start(flows, started, at, facts))
 
     def tell(self, event: Event) -> None:
@@ -96,7 +97,7 @@ class Caller:
         """Press keys one after the other without a pause, then pause."""
         self.effects = []
         self.keys += keys
-        while self.keys and self.expect and self.state.waiting.kind == "answer":
+        while self.keys and self.expect and self.state.waiting.kind in ("answer", "redial"):
             read = keypad.read(self.expect.keypad, self.keys)
             if read.status == "partial":
                 read = keypad.flush(self.expect.keypad, self.keys)
