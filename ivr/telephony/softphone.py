@@ -1,9 +1,11 @@
-"""A telephone in software, for robots and diagnostics on loopback: registers, calls, answers.
+"""A telephone in software: registers, calls, answers. The robots have one, and a site without
+Asterisk answers its callers with one (`ivr.telephony.extension`).
 
 pyVoIP writes and reads the SIP; our loop carries it. Its own sockets and threads are not used, for
 what they do cannot be mended from outside: they poll every 10 ms, lose every refusal but two, miss
 a caller's CANCEL, die of one odd datagram, print, keep 8 of the 16 bits of a sample, send no keys
-and outlive the phone. So nothing here has a thread, and nothing is left over after `close`.
+and outlive the phone. So nothing here has a thread, and nothing is left over after `close`. What is
+left of pyVoIP's faults ends in `SipMessage` and `_Words`, and nobody else knows pyVoIP.
 """
 
 from __future__ import annotations
@@ -12,8 +14,9 @@ import asyncio
 import contextlib
 import random
 import re
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from functools import partial
+from ipaddress import IPv4Address
 from typing import Any, Literal, Self, cast
 from uuid import uuid4
 
@@ -21,31 +24,38 @@ import pyVoIP.VoIP  # noqa: F401 (SIP below can only be imported after it)
 import structlog
 from pyVoIP import RTP, SIP
 
-from ivr.errors import CallGone, LocalProtocolError, TelephonyError
-from ivr.telephony.rtp import RtpStream
-
-CallState = Literal["ringing", "answered", "ended"]
+from ivr.errors import RemoteProtocolError, TelephonyError
+from ivr.telephony.phonecall import (
+    BUSY,
+    KEY_TYPE,
+    NOT_ACCEPTABLE,
+    OK,
+    UNKNOWN,
+    Dialog,
+)
+from ivr.telephony.phonecall import PhoneCall as PhoneCall
+from ivr.telephony.registration import TRIES, Registration
+from ivr.telephony.registration import RegistrationRefused as RegistrationRefused
+from ivr.telephony.rtp import RtpStream, Ticker
+from ivr.telephony.transactions import NotConnected, Transactions
+from ivr.wire import sip
 
 log = structlog.get_logger(__name__)
 
 _NUMBER = re.compile(r"[0-9A-Za-z*#+._-]{1,64}")
-_KEY_TYPE = 101
-_RESEND = (0.5, 1.0, 2.0, 4.0)  # seconds between copies of a message (RFC 3261, timers A and G)
-_REGISTERED_FOR = 120  # seconds
-_PATIENCE = 5.0  # for the answer to anything but an INVITE
-_FAREWELL = 2.0  # for the answer to a BYE or to a last REGISTER
+_FAREWELL = 2.0  # seconds for the answer to a BYE
 _PULSE = 1.0  # between signs of life: only who sends to a closed port is told that it is closed
 _MOST_CALLS = 50
-_TRIES = 3  # of a password, where the PBX calls its own challenge too old
-_OK = "200 OK"
-_BUSY = "486 Busy Here"
-_UNKNOWN = "481 Call/Transaction Does Not Exist"
+_RINGING = "180 Ringing"
 _NOT_OURS = "405 Method Not Allowed"
+_ANSWERED = {"OPTIONS": OK, "BYE": UNKNOWN, "CANCEL": UNKNOWN, "INFO": UNKNOWN}
+"""What we say to requests that belong to no call; all others are not ours."""
 
 _REFUSALS = {
     401: "is refused: wrong user or password",
     403: "is not allowed",
     404: "does not exist",
+    407: "is refused: wrong user or password",
     408: "did not answer",
     480: "is not available",
     486: "is busy",
@@ -56,13 +66,38 @@ _REFUSALS = {
 }
 """What a final answer to an INVITE says of the number called (RFC 3261, section 21)."""
 
+_KNOWN_CODES = frozenset(int(status.value) for status in SIP.SIPStatus)
+_DIRECTIONS = {each.value: each for each in RTP.TransmitType}
 
-class _Message(SIP.SIPMessage):
-    """pyVoIP's parser, which otherwise gives up on requests that it does not send itself."""
+
+class SipMessage(SIP.SIPMessage):
+    """pyVoIP's parser, fed with what it can read, and read where it would guess."""
 
     def parse(self, data: bytes) -> None:
-        self.SIPCompatibleMethods = [data.split(b" ", 1)[0].decode("ascii", "replace")]
-        super().parse(data)
+        tidied = sip.tidy(data)
+        self.vias, self.routes = tidied.vias, tidied.routes
+        self.challenge, self.by_proxy = tidied.challenge, tidied.proxy
+        self.body_text = ""
+        text = tidied.text
+        if text.startswith(b"SIP/2.0 "):
+            code = int(text[8:11])
+            if code not in _KNOWN_CODES:  # it means what the first of its hundred means
+                text = b"SIP/2.0 %d" % (183 if code < 200 else code // 100 * 100) + text[11:]
+        # It knows the requests that it sends itself, and no others.
+        self.SIPCompatibleMethods = [text.split(b" ", 1)[0].decode("ascii", "replace")]
+        super().parse(text)
+        self.body_text = text.partition(b"\r\n\r\n")[2].decode("utf-8", "replace")
+
+    def parse_header(self, header: str, data: str) -> None:
+        if header in ("From", "To"):
+            raw, tag = sip.party(data)
+            self.headers[header] = {"raw": raw, "tag": tag}
+        elif header != "Via":  # those are copied as they came
+            super().parse_header(header, data)
+
+    @staticmethod
+    def parse_raw_body(body: bytes, handle: Callable[[str, str], None]) -> None:
+        """`ivr.wire.sip.described` reads it: pyVoIP's way ends with the first odd line."""
 
     @property
     def code(self) -> int:
@@ -77,216 +112,102 @@ class _Message(SIP.SIPMessage):
         return str(self.headers["Call-ID"])
 
     @property
+    def sequence(self) -> int:
+        return int(self.headers["CSeq"]["check"])
+
+    @property
     def is_challenge(self) -> bool:
-        return self.code == 401 and {"realm", "nonce"} <= set(self.authentication)
+        return self.code in (401, 407) and bool(self.challenge)
 
     @property
     def is_stale(self) -> bool:
         """Whether only the challenge was too old, not the password wrong (RFC 7616, 3.3)."""
-        return self.authentication.get("stale", "").lower() == "true"
+        return self.challenge.get("stale", "").lower() == "true"
 
     @property
     def branch(self) -> str:
-        return str(self.headers["Via"][0].get("branch", ""))
+        found = re.search(r";\s*branch\s*=\s*([^;,\s]+)", self.vias[0])
+        return found[1] if found else ""
 
     @property
-    def key(self) -> tuple[str, str, str]:
+    def key(self) -> tuple[str, int, str]:
         """What a request and its answers have in common."""
-        return self.call_id, self.headers["CSeq"]["check"], self.headers["CSeq"]["method"]
+        return self.call_id, self.sequence, str(self.headers["CSeq"]["method"])
+
+    def tag(self, header: Literal["From", "To"]) -> str:
+        return str(self.headers[header]["tag"])
 
     def party(self, header: Literal["From", "To"]) -> str:
-        value = self.headers[header]
-        return f"{value['raw']};tag={value['tag']}" if value["tag"] else str(value["raw"])
-
-    def media(self) -> tuple[tuple[str, int], int]:
-        """Where the other side wants µ-law, and its payload type for keys.
-
-        Raises TelephonyError where it does not want it."""
-        for line in self.body.get("m", ()):
-            if line["type"] == "audio" and "0" in line["methods"]:
-                maps = {kind: about.get("rtpmap") for kind, about in line["attributes"].items()}
-                keys = [
-                    k for k, about in maps.items() if about and about["name"] == "telephone-event"
-                ]
-                address = self.body["c"][0]["address"]
-                return (address, line["port"]), int(keys[0]) if keys else _KEY_TYPE
-        raise TelephonyError("the other side speaks no µ-law: allow ulaw on its endpoint")
+        raw, tag = self.headers[header]["raw"], self.tag(header)
+        return f"{raw};tag={tag}" if tag else str(raw)
 
 
 class _Words(SIP.SIPClient):
     """pyVoIP's writer of SIP messages. It is never started, so it opens no socket."""
 
+    def __init__(self, *args: Any, **named: Any):
+        self._registration = uuid4().hex
+        self._tag = ""
+        super().__init__(*args, **named)
+
     def gen_call_id(self) -> str:
-        """Unlike pyVoIP's, not the same again for the next phone on this port."""
-        return uuid4().hex
+        """One for all registrations of a phone; pyVoIP's are those of the next phone, too."""
+        return self._registration
 
+    def gen_tag(self) -> str:
+        """pyVoIP keeps a list of all it ever made."""
+        return self._tag or uuid4().hex[:16]
 
-@dataclass(frozen=True)
-class _Exchange:
-    """A request that waits for its answers."""
-
-    provisional: asyncio.Future[None]
-    final: asyncio.Future[_Message]
-
-
-@dataclass
-class _Dialog:
-    """What every later request of one call repeats (RFC 3261, section 12)."""
-
-    call_id: str
-    local: str
-    remote: str
-    target: str
-    sequence: int
-
-    @classmethod
-    def ours(cls, message: _Message) -> _Dialog:
-        """Of a call that we began, from the INVITE or from what was answered to it."""
-        target = message.headers["Contact"] if message.code == 200 else message.headers["To"]["raw"]
-        sequence = int(message.headers["CSeq"]["check"])
-        local, remote = message.party("From"), message.party("To")
-        return cls(message.call_id, local, remote, _uri(target), sequence)
-
-    @classmethod
-    def theirs(cls, invite: _Message, tag: str) -> _Dialog:
-        """Of a call that rings here, to which we gave `tag`."""
-        local = f"{invite.headers['To']['raw']};tag={tag}"
-        return cls(invite.call_id, local, invite.party("From"), _uri(invite.headers["Contact"]), 0)
-
-    def request(self, method: str, via: str, branch: str = "") -> str:
-        """A request of this dialog; with the branch of an earlier one it belongs to that one."""
-        branch = branch or f"z9hG4bK{uuid4().hex}"
-        return (
-            f"{method} {self.target} SIP/2.0\r\n"
-            f"Via: SIP/2.0/UDP {via};branch={branch};rport\r\n"
-            "Max-Forwards: 70\r\n"
-            f"From: {self.local}\r\n"
-            f"To: {self.remote}\r\n"
-            f"Call-ID: {self.call_id}\r\n"
-            f"CSeq: {self.sequence} {method}\r\n"
-            "Content-Length: 0\r\n\r\n"
+    def gen_invite(self, *args: Any) -> str:
+        """The same tag when a challenge is answered; and a way back through a NAT."""
+        *_, branch, call_id = args
+        self._tag = self.tagLibrary.get(call_id, "")
+        try:
+            text = str(super().gen_invite(*args))
+        finally:
+            self._tag = ""
+        us = f"<sip:{self.username}@"
+        return text.replace(f"{branch}\r\n", f"{branch};rport\r\n", 1).replace(
+            f"From: {us}{self.myIP}>", f"From: {us}{self.server}>", 1
         )
 
+    def _gen_response_via_header(self, request: Any) -> str:
+        """As they came: pyVoIP would lose some of their parameters, and all of the way back."""
+        lines = [f"Via: {via}" for via in request.vias]
+        if request.key[2] == "INVITE":
+            lines += [f"Record-Route: {route}" for route in request.routes]
+        return "".join(f"{line}\r\n" for line in lines)
 
-def _uri(address: str) -> str:
-    """The URI of a Contact or To header, with or without its angle brackets."""
-    found = re.search(r"<([^<>\s]+)>", address)
-    return found[1] if found else address.split(";")[0].strip()
+    def response(self, request: SipMessage, status: str, tag: str = "") -> str:
+        """An answer without audio; `tag` is ours in this call."""
+        text = str(self.gen_ok(request)).replace(OK, status, 1)
+        if "trying" not in status.lower():
+            raw, given = request.headers["To"]["raw"], request.tag("To")
+            to = f"To: {raw};tag={given or tag or self.gen_tag()}"
+            text = re.sub(r"^To: [^\r]*", lambda _: to, text, count=1, flags=re.M)
+        return text.replace(";tag=\r\n", "\r\n")  # who has none gets none back
 
-
-class PhoneCall:
-    """One call. `number` is the other side, `answered_at` the loop's time of the answer, and
-    `ended_by` is "us", "them", or says what failed."""
-
-    def __init__(self, phone: Softphone, number: str, offer: _Message | None = None):
-        self.number = number
-        self.state: CallState = "ringing"
-        self.ended_by = ""
-        self.answered_at = 0.0
-        self._phone = phone
-        self._dialog: _Dialog | None = None
-        self.stream = RtpStream()
-        self._offer = offer  # the other side's INVITE, where it was they who called
-        self._answer = ""  # our last word on it, for when they ask again
-        self._acknowledged = asyncio.Event()
-        self._over = asyncio.Event()
-
-    async def answer(self) -> None:
-        """Take an incoming call. Raises CallGone when the caller has given up."""
-        if self.state != "ringing" or self._offer is None:
-            raise CallGone(f"the call from {self.number} does not ring any more")
-        await self.stream.open(self._phone.host)
-        self._answer = self._phone.accept(self._offer, self.stream)
-        tag = self._phone.words.tagLibrary[self._offer.call_id]
-        self.began(_Dialog.theirs(self._offer, tag), self._offer)
-        for pause in _RESEND:
-            self._phone.send(self._answer)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._acknowledged.wait(), pause)
-                return
-        self.finish("the PBX did not acknowledge our answer")
-        raise CallGone(f"the call from {self.number} was lost while it was answered")
-
-    def on_frame(self, callback: Callable[[bytes], None]) -> Callable[[], None]:
-        """Have every 20 ms that are heard (320 bytes; silence where nothing came) until the call
-        ends or the returned function is called."""
-        return self.stream.listen(callback)
-
-    async def play(self, pcm: bytes) -> None:
-        """Speak, and return when all was sent; cancelled, it stops at once. Raises CallGone when
-        the call ends meanwhile."""
-        self._require_answered()
-        await self.stream.play(pcm)
-
-    async def press(self, keys: str) -> None:
-        """Press keys, 100 ms each, and return when the last is let go. Speech waits for them.
-
-        Raises CallGone when the call ends meanwhile, TelephonyError for what is no key."""
-        self._require_answered()
-        try:
-            await self.stream.press(keys)
-        except LocalProtocolError as error:
-            raise TelephonyError(str(error)) from None
-
-    async def hang_up(self) -> None:
-        """End the call, or decline it while it rings. Idempotent."""
-        if self.state == "ended":
-            return
-        self.finish("us")
-        if self._dialog is not None:
-            with contextlib.suppress(TelephonyError):
-                await self._phone.leave(self._dialog)
-        elif self._offer is not None:
-            self._phone.refuse(self._offer)
-
-    async def ended(self) -> None:
-        """Return when the call is over."""
-        await self._over.wait()
-
-    def _require_answered(self) -> None:
-        if self.state == "ended":
-            raise CallGone(f"the call with {self.number} is over: ended by {self.ended_by}")
-        if self.state == "ringing":
-            raise TelephonyError(f"the call with {self.number} is not answered yet")
-
-    def began(self, dialog: _Dialog, description: _Message) -> None:
-        self._dialog = dialog
-        self.stream.aim(*description.media())
-        self.state = "answered"
-        self.answered_at = asyncio.get_running_loop().time()
-
-    def finish(self, by: str) -> None:
-        if self.state != "ended":
-            self.state = "ended"
-            self.ended_by = by
-            self.stream.close()
-            self._over.set()
-            self._phone.forget(self)
-
-    def asked(self, request: _Message) -> str:
-        """The answer to a request of the other side within this call, "" for none."""
-        words = self._phone.words
-        match request.key[2]:
-            case "ACK":
-                self._acknowledged.set()
-                return ""
-            case "BYE":
-                self.finish("them")
-            case "CANCEL" if self.state == "ringing" and self._offer is not None:
-                self._phone.refuse(self._offer, "487 Request Terminated")
-                self.finish("them")
-            case "INVITE" if self._offer is not None and request.key == self._offer.key:
-                return self._answer  # a copy of the first
-            case "INVITE":
-                self.stream.aim(*request.media())
-                return self._phone.accept(request, self.stream)
-        return str(words.gen_ok(request))
+    def taking(self, invite: SipMessage, stream: RtpStream, media: sip.Media, tag: str) -> str:
+        """The answer that takes a call, or a change to one."""
+        self.tagLibrary[invite.call_id] = invite.tag("To") or tag
+        session = str(random.getrandbits(31))
+        keys = KEY_TYPE if media.keys is None else media.keys
+        how = _DIRECTIONS[media.direction]
+        text = str(self.gen_answer(invite, session, _offer(stream, keys), how))
+        head, _, body = text.replace(";tag=\r\n", "\r\n").partition("\r\n\r\n")
+        for line in media.before:
+            body = body.replace("m=audio", f"{line}\r\nm=audio", 1)
+        body += "".join(f"{line}\r\n" for line in media.after)
+        head = re.sub(r"^Content-Length: \d+", f"Content-Length: {len(body)}", head, flags=re.M)
+        return f"{head}\r\n\r\n{body}"
 
 
 class Softphone:
     """A registered telephone with any number of calls. Opened and closed by `async with`.
 
-    `host` is the phone's own address; its ports are whatever is free. Only `server` is listened to.
+    `host` is the phone's own address, "" for the one that leads to the server; `local_port` its SIP
+    port and `ports` those for audio, whatever is free unless given. `room` says whether one more
+    call may come in. Only `server` is listened to.
     """
 
     def __init__(
@@ -297,17 +218,28 @@ class Softphone:
         server: str = "127.0.0.1",
         port: int = 5060,
         host: str = "127.0.0.1",
+        local_port: int = 0,
+        ports: Sequence[int] = (),
+        room: Callable[[], bool] | None = None,
+        ticker: Ticker | None = None,
     ):
         if not _NUMBER.fullmatch(user):
             raise TelephonyError(f"{user[:80]!r} is no SIP user: letters, digits and *#+._- only")
         self.user = user
         self.host = host
-        self.words = _Words(server, port, user, password, phone=cast(Any, None), myIP=host)
-        self.words.default_expires = _REGISTERED_FOR
+        self.ports = ports
+        self.ticker = ticker or Ticker()
+        self._password = password
+        self._words = _Words(server, port, user, "", phone=cast(Any, None), myIP=host)
         self._server = (server, port)
         self._where = f"SIP at {server}:{port}"
+        self._local_port = local_port
+        self._room = room or (lambda: len(self._calls) < _MOST_CALLS)
         self._transport: asyncio.DatagramTransport | None = None
-        self._exchanges: dict[tuple[str, str, str], _Exchange] = {}
+        self._transactions = Transactions(self._send)
+        self._registration = Registration(
+            user, self._where, self._words, self._ask, self._sign_registration
+        )
         self._calls: dict[str, PhoneCall] = {}
         self._rung: asyncio.Queue[PhoneCall] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -321,23 +253,52 @@ class Softphone:
 
     async def open(self) -> None:
         """Register, and stay registered. Raises TelephonyError that says why it cannot."""
-        loop = asyncio.get_running_loop()
+        await self._bind()
         try:
-            self._transport, _ = await loop.create_datagram_endpoint(
-                lambda: _Socket(self), local_addr=(self.host, 0), remote_addr=self._server
-            )
-        except OSError as error:
-            raise TelephonyError(f"no way from {self.host} to {self._where}: {error}") from None
-        self.words.myPort = self._transport.get_extra_info("sockname")[1]
-        try:
-            await self._register(_PATIENCE)
+            await self._registration.register()
         except BaseException:
-            self._transport.close()
+            self._unbind()
             raise
+        self._go_on()
+
+    async def start(self) -> None:
+        """Register as soon as the registrar lets us, now or later, and stay registered. Raises
+        RegistrationRefused for a wrong password, TelephonyError where there is no port."""
+        await self._bind()
+        try:
+            await self._registration.register()
+        except RegistrationRefused:
+            self._unbind()
+            raise
+        except TelephonyError as error:
+            log.warning("softphone not registered", user=self.user, reason=str(error))
+        except BaseException:
+            self._unbind()
+            raise
+        self._go_on()
+
+    def _go_on(self) -> None:
         self._tasks = {
-            asyncio.create_task(self._stay_registered(), name=f"softphone {self.user} registers"),
+            asyncio.create_task(self._registration.keep(), name=f"softphone {self.user} registers"),
             asyncio.create_task(self._pulse(), name=f"softphone {self.user} pulse"),
         }
+
+    async def _bind(self) -> None:
+        local = (self.host or str(IPv4Address(0)), self._local_port)
+        try:
+            self._transport, _ = await asyncio.get_running_loop().create_datagram_endpoint(
+                lambda: _Socket(self), local_addr=local, remote_addr=self._server, family=2
+            )
+        except OSError as error:
+            way = f"{self.host or 'here'}:{self._local_port}" if self._local_port else self.host
+            raise TelephonyError(f"no way from {way} to {self._where}: {error}") from None
+        self.host, self._words.myPort = self._transport.get_extra_info("sockname")[:2]
+        self._words.myIP = self.host
+
+    def _unbind(self) -> None:
+        self._transactions.close()
+        if self._transport is not None:
+            self._transport.close()
 
     async def close(self) -> None:
         """Hang up every call, unregister, let go of the port. Idempotent; takes a few seconds at
@@ -350,17 +311,21 @@ class Softphone:
             return
         await asyncio.gather(*(call.hang_up() for call in tuple(self._calls.values())))
         with contextlib.suppress(TelephonyError):
-            await self._register(_FAREWELL, leave=True)
-        self._transport.close()
+            await self._registration.leave()
+        self._unbind()
 
-    async def call(self, number: str, seconds: float = 30.0) -> PhoneCall:
-        """Dial, and return the answered call. Raises TelephonyError that says what became of it;
+    async def call(
+        self, number: str, seconds: float = 30.0, ringing: Callable[[], None] = lambda: None
+    ) -> PhoneCall:
+        """Dial, and return the answered call; `ringing` is told when it rings there.
+
+        Raises NotConnected that says what became of it, TelephonyError for what cannot be dialled;
         cancelled or out of time, it stops ringing there."""
         if not _NUMBER.fullmatch(number):
             raise TelephonyError(f"{number[:80]!r} cannot be dialled: letters, digits, *#+._- only")
         call = PhoneCall(self, number)
         try:
-            await self._invite(call, seconds)
+            await self._invite(call, seconds, ringing)
         except BaseException:
             await call.hang_up()
             raise
@@ -377,137 +342,127 @@ class Softphone:
         except TimeoutError:
             raise TelephonyError(f"nobody called {self.user} within {seconds:g} s") from None
 
+    @property
+    def registered(self) -> bool:
+        return self._registration.valid
+
+    @property
+    def called(self) -> int:
+        """How many calls that came in are up or ring."""
+        return sum(call.incoming for call in self._calls.values())
+
     # --- for its calls -------------------------------------------------------------------------
 
-    def send(self, message: str) -> None:
+    def _send(self, message: str) -> None:
         if self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(message.encode())
 
-    async def leave(self, dialog: _Dialog) -> None:
+    def respond(self, request: SipMessage, status: str, tag: str = "") -> None:
+        """Answer a request, and every copy of it."""
+        self._transactions.answer(request, self._words.response(request, status, tag))
+
+    def accept(self, invite: SipMessage, call: PhoneCall) -> None:
+        """Take a call, or a change to one, until that is acknowledged."""
+        text = self._words.taking(invite, call.stream, call.media, call.tag)
+        self._transactions.insist(invite, text)
+
+    def refuse(self, invite: SipMessage, reason: str, tag: str = "") -> None:
+        """Decline a call, or a change to one, until that is acknowledged."""
+        self._transactions.insist(invite, self._words.response(invite, reason, tag))
+
+    async def leave(self, dialog: Dialog) -> None:
         """Say goodbye. Raises TelephonyError when nobody says it back."""
         dialog.sequence += 1
-        await self._exchange(dialog.request("BYE", self._via), _FAREWELL)
-
-    def accept(self, invite: _Message, stream: RtpStream) -> str:
-        """The answer that takes a call, or a change to one."""
-        _, key_type = invite.media()
-        session = str(random.getrandbits(31))
-        offer = _offer(stream, key_type)
-        return str(self.words.gen_answer(invite, session, offer, RTP.TransmitType.SENDRECV))
-
-    def refuse(self, invite: _Message, reason: str = _BUSY) -> None:
-        self.send(self.words.gen_busy(invite).replace(_BUSY, reason, 1))
+        await self._ask(dialog.request("BYE", self._via), _FAREWELL)
 
     def forget(self, call: PhoneCall) -> None:
         for call_id in [key for key, kept in self._calls.items() if kept is call]:
             del self._calls[call_id]
-            self.words.tagLibrary.pop(call_id, None)
+            self._words.tagLibrary.pop(call_id, None)
 
     # --- requests of ours ----------------------------------------------------------------------
 
     @property
     def _via(self) -> str:
-        return f"{self.host}:{self.words.myPort}"
+        return f"{self.host}:{self._words.myPort}"
 
-    async def _exchange(self, text: str, seconds: float, who: str = "") -> _Message:
-        """Send a request until it is answered; return the final answer. Raises TelephonyError."""
-        loop = asyncio.get_running_loop()
-        request = _Message(text.encode())
-        exchange = _Exchange(loop.create_future(), loop.create_future())
-        self._exchanges[request.key] = exchange
-        both = (exchange.provisional, exchange.final)
-        try:
-            async with asyncio.timeout(seconds):
-                for pause in _RESEND:
-                    self.send(text)
-                    await asyncio.wait(both, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
-                    if any(answer.done() for answer in both):
-                        break
-                return await exchange.final
-        except (TimeoutError, asyncio.CancelledError) as error:
-            if request.key[2] == "INVITE":
-                self._give_up(request, exchange.final)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-            who = who or self._where
-            raise TelephonyError(f"{who} did not answer within {seconds:g} s") from None
-        finally:
-            del self._exchanges[request.key]
-            exchange.provisional.cancel()
-            exchange.final.cancel()
+    async def _ask(self, text: str, seconds: float) -> SipMessage:
+        return await self._transactions.ask(SipMessage(text.encode()), seconds, self._where)
 
-    def _give_up(self, invite: _Message, final: asyncio.Future[_Message]) -> None:
-        """Stop it ringing there, or leave the call that was answered at this very moment."""
-        if final.done() and not final.cancelled() and final.result().code == 200:
-            self._leave_unwanted(final.result())
-        else:
-            self.send(_Dialog.ours(invite).request("CANCEL", self._via, invite.branch))
-
-    def _leave_unwanted(self, answer: _Message) -> None:
-        dialog = _Dialog.ours(answer)
+    def _leave_unwanted(self, answer: SipMessage) -> None:
+        dialog = Dialog.ours(answer)
         dialog.sequence += 1
-        self.send(dialog.request("BYE", self._via))
+        self._send(dialog.request("BYE", self._via))
 
-    async def _register(self, seconds: float, *, leave: bool = False) -> None:
-        answer = await self._exchange(self.words.gen_first_response(deregister=leave), seconds)
-        for tried in range(_TRIES):
-            if not answer.is_challenge or (tried and not answer.is_stale):
-                break
-            text = self.words.gen_register(answer, deregister=leave)
-            answer = await self._exchange(text, seconds)
-        if answer.code != 200:
-            why = "wrong user or password" if answer.code == 401 else str(answer.status)
-            raise TelephonyError(f"{self._where} does not register {self.user}: {why}")
-
-    async def _invite(self, call: PhoneCall, seconds: float) -> None:
-        await call.stream.open(self.host)
-        call_id = self.words.gen_call_id()
-        offer = _offer(call.stream, _KEY_TYPE)
-        credentials = ""
-        for tried in range(_TRIES + 1):
-            branch = self.words.gen_branch()
-            text = self.words.gen_invite(
+    async def _invite(self, call: PhoneCall, seconds: float, ringing: Callable[[], None]) -> None:
+        await call.stream.open(self.host, self.ports)
+        call_id = uuid4().hex
+        uri = f"sip:{call.number}@{self._server[0]}"
+        offer = _offer(call.stream, KEY_TYPE)
+        challenge: SipMessage | None = None
+        for tried in range(TRIES + 1):
+            branch = self._words.gen_branch()
+            text = self._words.gen_invite(
                 call.number, "1", offer, RTP.TransmitType.SENDRECV, branch, call_id
-            ).replace("\r\nContent-Length", f"\r\n{credentials}Content-Length", 1)
-            answer = await self._exchange(text, seconds, call.number)
+            )
+            if challenge is not None:
+                text = self._with_credentials(text, challenge, "INVITE", uri)
+            invite = SipMessage(text.encode())
+            answer = await self._transactions.ask(
+                invite,
+                seconds,
+                call.number,
+                ringing=ringing,
+                give_up=partial(self._give_up, invite),
+            )
             if not answer.is_challenge or (tried and not answer.is_stale):
                 break
-            credentials = self._credentials(answer)
+            challenge = answer
         if answer.code != 200:
             meaning = _REFUSALS.get(answer.code, f"was refused: {answer.status}")
-            raise TelephonyError(f"{call.number} {meaning}")
+            raise NotConnected(f"{call.number} {meaning}", answer.code)
         self._calls[call_id] = call
-        call.began(_Dialog.ours(answer), answer)
+        try:
+            call.began(answer)
+        except RemoteProtocolError as error:
+            raise NotConnected(str(error), 488) from None
 
-    def _credentials(self, challenge: _Message) -> str:
-        about = challenge.authentication
-        response = self.words.gen_authorization(challenge).decode()
-        return (
-            f'Authorization: Digest username="{self.user}",realm="{about["realm"]}",'
-            f'nonce="{about["nonce"]}",uri="sip:{self._server[0]};transport=UDP",'
-            f'response="{response}",algorithm=MD5\r\n'
+    def _give_up(self, invite: SipMessage, answer: SipMessage | None) -> None:
+        """Stop it ringing there, or leave the call that was answered at this very moment."""
+        if answer is None:
+            self._send(Dialog.ours(invite).request("CANCEL", self._via, invite.branch))
+        elif answer.code == 200:
+            self._leave_unwanted(answer)
+
+    def _sign_registration(self, text: str, challenge: SipMessage) -> str:
+        return self._with_credentials(text, challenge, "REGISTER", f"sip:{self._server[0]}")
+
+    def _with_credentials(self, text: str, challenge: SipMessage, method: str, uri: str) -> str:
+        name = "Proxy-Authorization" if challenge.by_proxy else "Authorization"
+        value = sip.authorization(
+            challenge.challenge,
+            user=self.user,
+            password=self._password,
+            method=method,
+            uri=uri,
+            nonce=uuid4().hex,
         )
-
-    async def _stay_registered(self) -> None:
-        while True:
-            await asyncio.sleep(_REGISTERED_FOR / 3)
-            try:
-                await self._register(_PATIENCE)
-            except TelephonyError as error:
-                log.warning("softphone not registered", user=self.user, reason=str(error))
+        return text.replace("\r\nContent-Length", f"\r\n{name}: {value}\r\nContent-Length", 1)
 
     async def _pulse(self) -> None:
         while True:
             await asyncio.sleep(_PULSE)
-            if self._calls or self._exchanges:
-                self.send("\r\n\r\n")  # RFC 5626, 3.5.1
+            if self._calls or self._transactions.waiting:
+                self._send("\r\n\r\n")  # RFC 5626, 3.5.1
 
     # --- what comes in -------------------------------------------------------------------------
 
     def received(self, datagram: bytes) -> None:
         """Take one datagram from the PBX. Rubbish is dropped: it cannot be answered."""
+        if not datagram.strip(b"\r\n\0"):
+            return  # a sign of life
         try:
-            message = _Message(datagram)
+            message = SipMessage(datagram)
             take = self._answered if message.is_response else self._asked
             take(message)
         except TelephonyError as error:
@@ -518,49 +473,50 @@ class Softphone:
     def lost(self, error: str) -> None:
         """The kernel says that the PBX's port is closed."""
         reason = f"nothing listens for {self._where} ({error}): is Asterisk running?"
-        for exchange in self._exchanges.values():
-            if not exchange.final.done():
-                exchange.final.set_exception(TelephonyError(reason))
+        self._transactions.fail(reason)
         for call in tuple(self._calls.values()):
             call.finish(reason)
 
-    def _answered(self, answer: _Message) -> None:
-        exchange = self._exchanges.get(answer.key)
-        if answer.code < 200:
-            if exchange is not None and not exchange.provisional.done():
-                exchange.provisional.set_result(None)
+    def _answered(self, answer: SipMessage) -> None:
+        wanted = self._transactions.answered(answer)
+        if answer.code < 200 or answer.key[2] != "INVITE":
             return
-        if answer.key[2] == "INVITE":
-            branch = "" if answer.code == 200 else answer.branch
-            self.send(_Dialog.ours(answer).request("ACK", self._via, branch))
-        if exchange is not None and not exchange.final.done():
-            exchange.final.set_result(answer)
-        elif answer.key[2] == "INVITE" and answer.code == 200 and answer.call_id not in self._calls:
+        branch = "" if answer.code == 200 else answer.branch
+        self._send(Dialog.ours(answer).request("ACK", self._via, branch))
+        if not wanted and answer.code == 200 and answer.call_id not in self._calls:
             self._leave_unwanted(answer)
 
-    def _asked(self, request: _Message) -> None:
+    def _asked(self, request: SipMessage) -> None:
         method = request.key[2]
         call = self._calls.get(request.call_id)
-        if call is not None:
-            self.send(call.asked(request))
+        if method == "ACK":
+            self._transactions.acknowledged(request.call_id, request.sequence)
+            if call is not None:
+                call.asked(request)
+        elif self._transactions.repeat(request):
+            pass
+        elif call is not None:
+            call.asked(request)
         elif method == "INVITE":
             self._ring(request)
-        elif method != "ACK":
-            status = {"OPTIONS": _OK, "BYE": _UNKNOWN, "CANCEL": _UNKNOWN}.get(method, _NOT_OURS)
-            self.send(self.words.gen_ok(request).replace(_OK, status, 1))
+        else:
+            self.respond(request, _ANSWERED.get(method, _NOT_OURS))
 
-    def _ring(self, invite: _Message) -> None:
-        try:
-            invite.media()
-        except TelephonyError:
-            self.refuse(invite, "488 Not Acceptable Here")
-            raise
-        if len(self._calls) >= _MOST_CALLS:
-            self.refuse(invite)
+    def _ring(self, invite: SipMessage) -> None:
+        if invite.tag("To"):  # a change to a call that we know nothing of
+            self.refuse(invite, UNKNOWN)
             return
-        self.send(self.words.gen_ringing(invite))
-        call = PhoneCall(self, str(invite.headers["From"]["number"]), invite)
+        if not self._room():
+            self.refuse(invite, BUSY)
+            log.warning("call refused: too many at once", user=self.user)
+            return
+        try:
+            call = PhoneCall(self, sip.number(invite.headers["From"]["raw"]), invite)
+        except RemoteProtocolError as error:
+            self.refuse(invite, NOT_ACCEPTABLE)
+            raise TelephonyError(str(error)) from None
         self._calls[invite.call_id] = call
+        self.respond(invite, _RINGING, call.tag)
         self._rung.put_nowait(call)
 
 

@@ -65,6 +65,28 @@ def parse(datagram: bytes) -> Packet:
     return Packet(second & 0x7F, sequence, timestamp, ssrc, datagram[start:end], second >= 0x80)
 
 
+class KeyReader:
+    """Keys that a peer presses, each told once however many packets it takes (RFC 4733, 2.5.1).
+
+    All packets of one press carry the time when it began, so any one of them will do, the last
+    copies of its end included. What is late belongs to a press that was told already.
+    """
+
+    def __init__(self) -> None:
+        self._last: tuple[int, int] | None = None  # source and beginning
+
+    def read(self, packet: Packet) -> str:
+        """The key that this packet tells for the first time, else ""."""
+        if len(packet.payload) < _EVENT.size or packet.payload[0] >= len(KEYS):
+            return ""
+        if self._last is not None and self._last[0] == packet.ssrc:
+            ahead = (packet.timestamp - self._last[1]) & 0xFFFFFFFF
+            if ahead == 0 or ahead >= 0x80000000:
+                return ""
+        self._last = (packet.ssrc, packet.timestamp)
+        return KEYS[packet.payload[0]]
+
+
 class Sender:
     """One direction of a call: what is played and pressed, turned into a packet or more each tick.
 
@@ -105,6 +127,16 @@ class Sender:
     def playing(self) -> bool:
         """Whether queued audio is left."""
         return bool(self._audio)
+
+    @property
+    def queued(self) -> int:
+        """Ticks of audio that are still to be sent."""
+        return len(self._audio)
+
+    @property
+    def keys_queued(self) -> int:
+        """Keys that are still to be sent."""
+        return -(-len(self._keys) // (_KEY_TICKS + _GAP_TICKS))
 
     @property
     def pressing(self) -> bool:

@@ -94,9 +94,10 @@ class FakePbx(asyncio.DatagramProtocol):
         return self._with_body(lines, self.sdp() if sdp else "")
 
     def request(self, method: str, call_id: str, **headers: str) -> str:
+        begun = "INVITE" if method == "CANCEL" else method  # a CANCEL has the branch of its INVITE
         lines = [
             f"{method} sip:robot@127.0.0.1 SIP/2.0",
-            f"Via: SIP/2.0/UDP 127.0.0.1:5060;rport;branch=z9hG4bK{method}{call_id}",
+            f"Via: SIP/2.0/UDP 127.0.0.1:5060;rport;branch=z9hG4bK{begun}{call_id}",
             'From: "Ann" <sip:9002@127.0.0.1>;tag=pbx',
             f"To: <sip:robot@127.0.0.1>{headers.get('tag', '')}",
             "Contact: <sip:asterisk@127.0.0.1:5060>",
