@@ -33,6 +33,7 @@ from ivr.flow.schema import Bundle
 from ivr.flow.state import State
 from ivr.library import Library, fixed_prompts
 from ivr.model import Conversation
+from ivr.recordings import Recordings
 from ivr.runner import COMES_BACK_WITHIN, TOUCH_SECONDS, Runner
 from ivr.sealing import Sealer
 from ivr.speech.music import hold_music
@@ -118,8 +119,10 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         runner = Runner(
             store, library, fetcher, sealer, clock, settings.facts, settings.redial_seconds
         )
+        recordings = Recordings(store, settings.recordings_dir, settings.recording, clock)
+        stack.push_async_callback(recordings.close)
         telephone = Telephone(
-            settings, runner, audio, ami, prompts, recognition, clock, hold_music()
+            settings, runner, audio, ami, prompts, recognition, clock, hold_music(), recordings
         )
         desk = Desk(
             store,
@@ -138,7 +141,8 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         stack.push_async_callback(runner.close)
         changed: asyncio.Queue[Bundle] = asyncio.Queue()
         follow = library.follow(settings.flow, changed.put_nowait)
-        for work in (follow, _warm(prompts, changed), desk.run(), _sweep(runner, ami, clock)):
+        sweeping = _sweep(runner, ami, clock)
+        for work in (follow, _warm(prompts, changed), desk.run(), sweeping, recordings.run()):
             stack.push_async_callback(_cancel, asyncio.ensure_future(work))
 
         accounts = Accounts(store, clock)

@@ -294,6 +294,12 @@ class Runner:
         """How many conversations go on in this process."""
         return len(self._live)
 
+    def wants_recording(self, conversation_id: str) -> str:
+        """The customer's language if their flow asks for its calls to be recorded, else ""."""
+        live = self._live.get(conversation_id)
+        wanted = live is not None and live.bundle.flows[live.bundle.entry].record_calls
+        return live.state.language if live is not None and wanted else ""
+
     # --- events ----------------------------------------------------------------------------------
 
     async def report(self, conversation_id: str, event: Event) -> None:

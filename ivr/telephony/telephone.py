@@ -17,6 +17,7 @@ from ivr.flow.events import Started
 from ivr.model import Address, Channel, Leg
 from ivr.observe import CALLS, CALLS_TOTAL
 from ivr.ports import CallEvent, Clock, Prompts, Recognizer
+from ivr.recordings import Recordings
 from ivr.runner import Runner
 from ivr.telephony.asterisk import Ami, AmiEvent
 from ivr.telephony.fastagi import AgiCall
@@ -62,6 +63,7 @@ class Telephone:
         ears: Recognizer,
         clock: Clock,
         music: bytes,
+        recordings: Recordings,
     ):
         self.settings = settings
         self.runner = runner
@@ -71,6 +73,7 @@ class Telephone:
         self.ears = ears
         self.clock = clock
         self.music = music
+        self.recordings = recordings
         # The server goes: calls are let go of and not ended, so that the dialplan can hold the
         # callers until a server is back.
         self.stopping = False

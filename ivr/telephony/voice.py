@@ -11,11 +11,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import re
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -40,8 +38,8 @@ from ivr.telephony.asterisk import AmiEvent
 from ivr.telephony.fastagi import AgiCall
 from ivr.telephony.media import AudioLeg
 from ivr.telephony.message import VoiceMessage
+from ivr.telephony.recording import CallRecording
 from ivr.telephony.turn import Turns
-from ivr.wire.audio import write_wav
 
 if TYPE_CHECKING:
     from ivr.telephony.telephone import Telephone
@@ -76,11 +74,6 @@ _OUTCOMES = {
 """Asterisk's DIALSTATUS in the words of `ivr.ports.CallControl`."""
 
 
-def _write_recording(path: Path, pcm: bytes) -> None:
-    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)  # for our eyes only
-    path.write_bytes(write_wav(pcm))
-
-
 @dataclass
 class _Errand:
     """A telephone that the channel is to be connected with instead of talking with the flow.
@@ -110,6 +103,8 @@ class VoiceLeg:
         self._broken = False
         self._language = ""
         self._transferred = ""
+        self._beginning: asyncio.Future[None] | None = None
+        self._recording = CallRecording(telephone)
         self._tasks: set[asyncio.Future[None]] = set()
         self._turns = Turns(
             telephone.prompts,
@@ -136,6 +131,7 @@ class VoiceLeg:
                     self._spawn(self._telephone.tell_language(self._call.request, self._language))
                 case _:
                     pass
+        self._recording.follow(effects)
         self._turns.perform(effects)
 
     async def close(self, cause: str) -> None:
@@ -147,7 +143,6 @@ class VoiceLeg:
     async def run(self, started: Started, again: bool) -> None:
         """Serve the caller until one side hangs up. Never raises but for cancellation."""
         cause = "hung_up"
-        beginning: asyncio.Future[None] | None = None
         try:
             await self._call.answer()
             if again and await self._call.get_variable("DIALSTATUS") == "ANSWER":
@@ -157,8 +152,9 @@ class VoiceLeg:
                 self._leg = replace(self._leg, conversation_id=uuid.uuid4().hex)
                 await self._call.set_variable(CONVERSATION, self._leg.conversation_id)
                 # Audio is connected meanwhile: outside of it Asterisk throws keys away.
-                beginning = asyncio.ensure_future(self._telephone.runner.begin(self, started))
-                beginning.add_done_callback(self._ended)
+                begin = self._telephone.runner.begin(self, started)
+                self._beginning = asyncio.ensure_future(begin)
+                self._beginning.add_done_callback(self._ended)
             await self._alternate()
             await self._call.set_variable(DONE, "1")
             await self._call.hang_up()
@@ -174,8 +170,9 @@ class VoiceLeg:
             self._turns.close()
             if self._audio is not None:
                 self._audio.hang_up()
-            if beginning is not None:  # what has begun is written, so that it can be ended
-                await asyncio.wait({beginning})
+            if self._beginning is not None:  # what has begun is written, so that it can be ended
+                await asyncio.wait({self._beginning})
+            await self._recording.end()
             if self._tasks:  # a message that the caller has just left
                 await asyncio.wait(set(self._tasks), timeout=_CALL_OFF_SECONDS)
             if self._errand is not None and not self._errand.outcome.done():
@@ -246,10 +243,12 @@ class VoiceLeg:
                 await application
                 raise TelephonyError("Asterisk did not connect the call's audio")
             self._audio = await connecting
-            self._audio.on_frame(self._turns.heard_frame)
+            self._audio.on_started(self._turns.started)
+            await self._announce(self._audio)
+            self._recording.tap(self._audio)
+            self._audio.on_frame(self._heard)
             self._audio.on_key(self._turns.pressed_key)
             self._audio.on_drained(self._turns.drained)
-            self._audio.on_started(self._turns.started)
             self._turns.connect(self._audio)
             if self._elsewhere:
                 self._audio.hang_up()
@@ -267,6 +266,20 @@ class VoiceLeg:
             self._audio = None
             for pending in (connecting, application):
                 pending.cancel()
+
+    async def _announce(self, audio: AudioLeg) -> None:
+        """Tell the caller first if the call is to be recorded."""
+        if not self._telephone.settings.recording.enabled:
+            return
+        if self._beginning is not None:
+            await asyncio.wait({self._beginning})
+        conversation = self._leg.conversation_id
+        if language := self._telephone.runner.wants_recording(conversation):
+            await self._recording.announce(audio, language, conversation, self._leg.id)
+
+    def _heard(self, frame: bytes) -> None:
+        self._recording.heard(frame)
+        self._turns.heard_frame(frame)
 
     @property
     def _elsewhere(self) -> bool:
@@ -331,6 +344,8 @@ class VoiceLeg:
                 errand.answered = True
                 if not errand.called_off:
                     errand.notify(Answered(errand.extension))
+                    if not errand.transfer:  # whom a flow transfers to has been told nothing
+                        self._recording.join(self._call.request.channel, errand.channel)
 
         await self._call.set_variable(_TRANSFER, errand.transfer)
         if errand.called_off:
@@ -343,6 +358,7 @@ class VoiceLeg:
             status = await self._call.get_variable("DIALSTATUS")
         finally:
             unsubscribe()
+            self._recording.part()
         outcome = _OUTCOMES.get(status, "unavailable")
         if outcome == "talked" and not errand.answered and not errand.called_off:
             # The manager link was down when the agent answered.
@@ -379,16 +395,11 @@ class VoiceLeg:
         self._spawn(self._store_message(effect, message))
 
     async def _store_message(self, effect: Record, message: VoiceMessage) -> None:
-        reference = ""
+        reference, leg = "", self._leg
         if message.pcm:
-            name = re.sub(r"[^A-Za-z0-9-]", "-", f"{self._leg.conversation_id}-{effect.id}")
-            reference = f"{name}.wav"
-            folder = self._telephone.settings.state_dir / "recordings"
-            try:
-                await asyncio.to_thread(_write_recording, folder / reference, message.pcm)
-            except OSError as error:
-                log.error("message not kept", leg=self._leg.id, error=str(error))
-                reference = ""
+            reference = await self._telephone.recordings.keep_message(
+                leg.conversation_id, leg.id, effect.id, message.pcm, message.seconds
+            )
         await self._telephone.runner.report(
             self._leg.conversation_id, Recorded(effect.id, reference, message.seconds)
         )

@@ -49,6 +49,9 @@ class Duplex:
         self._left.clear()
         self._right.clear()
 
+    def forget_left(self) -> None:
+        self._left.clear()
+
     def take(self) -> bytes:
         """What was put together since the last time: the samples of both sides in turns."""
         sides = (b"".join(self._lefts), b"".join(self._rights))

@@ -17,6 +17,7 @@ from cti.service import Desk
 from ivr.config import AsteriskSettings, Settings
 from ivr.flow.events import Fetch, FetchAnswered
 from ivr.library import Library
+from ivr.recordings import Recordings
 from ivr.runner import Runner
 from ivr.sealing import Sealer
 from ivr.store.repo import Store
@@ -174,6 +175,7 @@ class Exchange:
             FakeRecognizer(deaf=True),
             clock,
             bytes(16000),
+            Recordings(self.store, settings.recordings_dir, settings.recording, clock),
         )
         self.desk = Desk(
             self.store,

@@ -18,6 +18,7 @@ from ivr.flow.events import AgentJoined, AgentLeft, Enqueue
 from ivr.library import Library
 from ivr.model import Conversation
 from ivr.ports import Answered, CallEvent, CallFacts, Ringing
+from ivr.recordings import Recordings
 from ivr.runner import Runner
 from ivr.sealing import Sealer
 from ivr.store.repo import Store
@@ -117,9 +118,9 @@ async def exchange(
     audio = media.AudioServer(reactor)
     audio.listen(where.agi_host, where.audio_port)
     music = b"\0\10" * 8000
-    telephone = Telephone(
-        live_pbx, runner, audio, ami, Tones(), FakeRecognizer(deaf=True), clock, music
-    )
+    recordings = Recordings(store, tmp_path / "recordings", live_pbx.recording, clock)
+    ears = FakeRecognizer(deaf=True)
+    telephone = Telephone(live_pbx, runner, audio, ami, Tones(), ears, clock, music, recordings)
     calls = fastagi.serve(reactor, where.agi_host, where.agi_port, telephone.answer)
     made = Exchange(live_pbx, store, telephone, runner)
     yield made
