@@ -11,10 +11,17 @@ import os
 import re
 from datetime import date, time
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -26,6 +33,7 @@ from ivr.errors import SettingsError
 from ivr.flow.facts import Calendar, Facts
 
 Port = int
+_SIP_USER = r"^[0-9A-Za-z*#+._-]{1,64}$"
 
 
 class _Section(BaseModel):
@@ -48,6 +56,9 @@ class WebSettings(_Section):
 class AsteriskSettings(_Section):
     """How to reach the PBX, and how `hotline pbx up` runs one of its own."""
 
+    enabled: bool = Field(
+        True, description="whether calls come from Asterisk; without it `softphone` answers"
+    )
     ami_host: str = Field("127.0.0.1", description="where Asterisk's manager interface listens")
     ami_port: Port = Field(5038, ge=1, le=65535, description="port of the manager interface")
     ami_user: str = Field("hotline", description="manager user")
@@ -79,6 +90,48 @@ class AsteriskSettings(_Section):
         pattern=r"^\d{0,12}$",
         description="extension that rings when no server is back in a minute; empty: an apology",
     )
+
+
+class SoftphoneAccount(_Section):
+    """One extension that the hotline is on the other PBX."""
+
+    password: str = Field("", repr=False, description="SIP password of the extension")
+
+
+class SoftphoneSettings(_Section):
+    """The hotline as an extension of any SIP PBX or provider, for sites without Asterisk."""
+
+    server: str = Field(
+        "",
+        pattern=r"^[A-Za-z0-9.-]{0,253}$",
+        description="SIP server to register at as an extension; empty: none",
+    )
+    port: Port = Field(5060, ge=1, le=65535, description="port of that server (UDP)")
+    accounts: dict[Annotated[str, Field(pattern=_SIP_USER)], SoftphoneAccount] = Field(
+        default_factory=dict, description="extensions to register, each with its `password`"
+    )
+    host: str = Field(
+        "",
+        pattern=r"^[0-9.]{0,15}$",
+        description="our IPv4 address towards the server; empty: the one that leads there",
+    )
+    local_port: Port = Field(
+        0, ge=0, le=65535, description="our SIP port, the next account's is the next; 0: any"
+    )
+    rtp_start: Port = Field(11000, ge=1024, le=65000, description="first of our ports for audio")
+    rtp_end: Port = Field(11999, ge=1024, le=65535, description="last of our ports for audio")
+    calls: int = Field(10, ge=1, le=200, description="calls at once; more get a busy signal")
+    outside: bool = Field(
+        False, description="whether flows may transfer to numbers of more than six digits"
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if self.server and not self.accounts:
+            raise ValueError("server without accounts: name an extension and its password")
+        if self.rtp_end < self.rtp_start:
+            raise ValueError("rtp_end is before rtp_start")
+        return self
 
 
 class SpeechSettings(_Section):
@@ -238,6 +291,7 @@ class Settings(BaseSettings):
     database: DatabaseSettings = DatabaseSettings()
     web: WebSettings = WebSettings()
     asterisk: AsteriskSettings = AsteriskSettings()
+    softphone: SoftphoneSettings = SoftphoneSettings()
     speech: SpeechSettings = SpeechSettings()
     queue: QueueSettings = QueueSettings()
     recording: RecordingSettings = RecordingSettings()
@@ -251,10 +305,7 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        file = TomlConfigSettingsSource(
-            settings_cls, os.environ.get("HOTLINE_CONFIG", "hotline.toml")
-        )
-        return init_settings, env_settings, file
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
 
     @property
     def database_url(self) -> str:
@@ -274,8 +325,15 @@ class Settings(BaseSettings):
         return self.cache_dir.expanduser()
 
 
+def _file() -> str:
+    return os.environ.get("HOTLINE_CONFIG") or "hotline.toml"
+
+
 def load_settings() -> Settings:
-    """Read file and environment. Raises SettingsError that names the first wrong key."""
+    """Read file and environment. Raises SettingsError that names the first wrong key, or the file
+    that HOTLINE_CONFIG names and that is not there."""
+    if os.environ.get("HOTLINE_CONFIG") and not Path(_file()).exists():
+        raise SettingsError(f"HOTLINE_CONFIG names {_file()}, and there is no such file")
     try:
         return Settings()
     except ValidationError as error:
@@ -287,11 +345,11 @@ def load_settings() -> Settings:
             f"setting {key}: {wrong}{given}; see docs/operations.md for every setting"
         ) from None
     except ValueError as error:  # a file that is not TOML
-        raise SettingsError(
-            f"{os.environ.get('HOTLINE_CONFIG', 'hotline.toml')}: {error}"
-        ) from None
+        raise SettingsError(f"{_file()}: {error}") from None
 
 
 def _may_be_shown(kind: str, key: str) -> bool:
     """Not what may be a password: of a key that nobody knows, or of one that holds one."""
-    return kind != "extra_forbidden" and not any(word in key for word in ("secret", "url"))
+    return kind != "extra_forbidden" and not any(
+        word in key for word in ("secret", "url", "accounts")
+    )

@@ -19,7 +19,7 @@ OPERATIONS = Path(__file__).resolve().parents[2] / "docs" / "operations.md"
 @pytest.fixture(autouse=True)
 def nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOTLINE_CONFIG", "hotline.toml")
+    monkeypatch.delenv("HOTLINE_CONFIG", raising=False)
     return tmp_path
 
 
@@ -70,6 +70,9 @@ def test_a_variable_wins_over_the_file(nowhere: Path, monkeypatch: pytest.Monkey
         ('[speech]\nengine = "siri"\n', "speech.engine"),
         ('surprise = "x"\n', "surprise"),
         ("flow = [\n", "hotline.toml"),
+        ('[softphone]\nserver = "pbx.example.com"\n', "accounts"),
+        ("[softphone]\nrtp_start = 12000\nrtp_end = 11000\n", "rtp_end"),
+        ('[softphone]\nhost = "here"\n', "softphone.host"),
     ],
 )
 def test_a_wrong_setting_is_named(nowhere: Path, text: str, named: str) -> None:
@@ -78,6 +81,31 @@ def test_a_wrong_setting_is_named(nowhere: Path, text: str, named: str) -> None:
         load_settings()
     assert named in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_named_file_that_is_not_there_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOTLINE_CONFIG", "elsewhere.toml")
+    with pytest.raises(SettingsError, match=r"elsewhere\.toml, and there is no such file"):
+        load_settings()
+
+
+def test_extensions_of_another_pbx(nowhere: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (nowhere / "hotline.toml").write_text('[softphone.accounts.100]\npassword = "p"\n')
+    monkeypatch.setenv("HOTLINE_SOFTPHONE__SERVER", "pbx.example.com")
+    softphone = load_settings().softphone
+    assert softphone.accounts["100"].password == "p"
+    assert "password" not in repr(softphone.accounts)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['[softphone.accounts."1>;x"]\npassword = "hush"\n', '[softphone.accounts.1]\nword="hush"\n'],
+)
+def test_a_wrong_account_is_named_without_its_password(nowhere: Path, text: str) -> None:
+    (nowhere / "hotline.toml").write_text(text)
+    with pytest.raises(SettingsError, match=r"softphone\.accounts") as caught:
+        load_settings()
+    assert "hush" not in str(caught.value)
 
 
 # --- opening hours --------------------------------------------------------------------------------
