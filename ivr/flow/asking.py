@@ -77,13 +77,18 @@ def put_again(run: Run) -> None:
     node = asking_node(run)
     if run.state.waiting.kind == "invite":
         run.say_own("invited")
-        _expect_arrival(run)
+        listen_meanwhile(run)
     elif run.state.waiting.kind == "answer" and node is not None:
         ask(run, node)
 
 
-def _expect_arrival(run: Run) -> None:
-    """Let the customer change their mind while they are awaited on another channel."""
+def listen_meanwhile(run: Run) -> None:
+    """Let the customer change their mind while they are awaited on another channel, or wait in
+    line; there for ever, and on a call alone: elsewhere nobody has to be told to listen."""
+    in_line = run.state.waiting.kind == "queue"
+    if in_line and not run.voice:
+        return
+    wait = 0.0 if in_line else INVITATION_WAIT if run.voice else TEXT_WAIT
     known, language = commands.available(run), run.state.language
     answers = questions.answers(run.flow, "", "", language, known)
     run.change(turn=run.state.turn + 1)
@@ -93,7 +98,7 @@ def _expect_arrival(run: Run) -> None:
             node=run.frame.node,
             language=language,
             grammar=answers.grammar,
-            wait=INVITATION_WAIT if run.voice else TEXT_WAIT,
+            wait=wait,
             listen=("speech",),
             barge_in=("speech",),
         )

@@ -19,7 +19,10 @@ def available(run: Run) -> tuple[str, ...]:
     own = run.flow.anytime
     known = [name for name in lexicon.COMMANDS if name in own and name != "text_me"]
     frames = run.state.frames
-    if "agent" not in own and any(_leads(run, depth) for depth in range(1, len(frames))):
+    if run.state.waiting.kind == "queue":
+        # A person has been asked for already.
+        known = [name for name in known if name != "agent"]
+    elif "agent" not in own and any(_leads(run, depth) for depth in range(1, len(frames))):
         known.append("agent")
     if "text_me" in own and (own["text_me"] or invitations.elsewhere(run, run.flow.channels)):
         known.append("text_me")

@@ -72,6 +72,9 @@ STEP_LIMIT = 1_000
 
 TEXT_LIMIT = 4_000
 
+SURE = 0.7
+"""A recogniser's confidence from which on a global phrase outside of any question counts."""
+
 
 def start(
     bundle: Bundle, started: Started, now: datetime, facts: Facts = NOTHING
@@ -166,10 +169,14 @@ def _go(run: Run, name: str | None) -> None:
 
 def _put_again(run: Run) -> None:
     """Ask once more what is asked now, without counting a miss."""
-    if run.state.waiting.kind == "redial":
-        redial.ask(run)
-    else:
-        asking.put_again(run)
+    match run.state.waiting.kind:
+        case "redial":
+            redial.ask(run)
+        case "queue":
+            _tell_place(run)
+            asking.listen_meanwhile(run)
+        case _:
+            asking.put_again(run)
 
 
 def _stuck(run: Run) -> None:
@@ -237,10 +244,12 @@ def _text_received(run: Run, event: TextReceived) -> str | None:
 
 def _commanded(run: Run, text: str, confidence: float, how: str) -> str | None:
     """Outside of questions only the global phrases count, while there is a flow to steer."""
-    if run.state.waiting.kind not in ("invite", "queue") or confidence < 0.7:
+    if run.state.waiting.kind not in ("invite", "queue"):
         return None
-    command = commands.understood(run, text)
-    if not command or (run.state.waiting.kind, command) == ("queue", "agent"):
+    command = commands.understood(run, text) if confidence >= SURE else ""
+    if not command:
+        if run.voice and how == "speech":  # the ear that heard this has closed
+            asking.listen_meanwhile(run)
         return None
     run.note("commanded", command=command, confidence=confidence, how=how)
     return commands.carry_out(run, command, text)
@@ -321,15 +330,23 @@ def _queue_moved(run: Run, event: QueueMoved) -> str | None:
     if not run.voice and event.ahead == place.ahead:
         return None
     run.change(place=replace(place, ahead=event.ahead))
-    known = event.wait >= 0
+    _tell_place(run, event.wait, event.waited)
+    return None
+
+
+def _tell_place(run: Run, wait: float = -1.0, waited: float | None = None) -> None:
+    """Say how far the line has come, as far as is known."""
+    place, node = run.state.place, _queue_node(run)
+    if place is None or node is None or place.ahead < 0:
+        return
+    known = wait >= 0
     told = {
-        "ahead": event.ahead,
-        "position": event.ahead + 1,
-        "wait": event.wait if known else None,
-        "waited": event.waited,
+        "ahead": place.ahead,
+        "position": place.ahead + 1,
+        "wait": wait if known else None,
+        "waited": waited,
     }
     run.say(node.waiting if known else node.waiting_unknown, told)
-    return None
 
 
 def _queue_failed(run: Run, event: QueueFailed) -> str | None:

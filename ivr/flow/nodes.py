@@ -76,6 +76,7 @@ def _queue(run: Run, node: schema.QueueNode) -> str | None:
     if node.offer_wait and not place.offered:
         run.emit(SetTimer(f"{place.id}-offer", node.offer_wait))
     run.note("queued", id=place.id, skills=list(node.skills), priority=priority)
+    asking.listen_meanwhile(run)
     return None
 
 

@@ -270,14 +270,14 @@ class Turns:
 
     def _ask(self, expect: Expect) -> None:
         self._withdraw_question()
-        self._waiting = False
+        self._waiting = self._waiting and not expect.wait  # in line one is listened to for ever
         self._expect = expect
         if "speech" in expect.listen:
             self._by_speech = self._ears.hears(expect.language)
             QUESTIONS.labels("speech" if self._by_speech else "keys").inc()
             if self._by_speech:  # when it is not again, that is news to the caller
                 self._told_keys_alone.discard(expect.language)
-            else:
+            elif "keys" in expect.listen:
                 self._tell_keys_alone(expect.language)
         if self._keys and "keys" in expect.listen and "keys" in expect.barge_in:
             self._stop_speaking()
@@ -361,13 +361,14 @@ class Turns:
         if self._next is not None:
             then, self._next = self._next, None
             then()
-        elif self._expect is not None:
+            return
+        if self._expect is not None:
             self._listen()
             if self._keys and "keys" in self._expect.listen and self._timer is None:
                 self._read_keys(self._expect)
-            if self._expect is not None and self._timer is None:
+            if self._expect is not None and self._expect.wait and self._timer is None:
                 self._start_timer(self._expect.wait, self._silent)
-        elif self._waiting and self._sound is not None:
+        if self._waiting and self._sound is not None and not self._music_on:
             self._music_on = True
             self._sound.loop(self._music)
 

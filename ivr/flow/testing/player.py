@@ -288,6 +288,8 @@ class Player:
         self._advance(event)
         if self.state == before:
             self.expect, self._own = expect, own
+        elif self.state.waiting == before.waiting and before.waiting.kind == "queue":
+            self._own = self._own or own  # what was said changed nothing
 
     def _advance(self, event: Event) -> None:
         before = self.state
@@ -307,7 +309,9 @@ class Player:
                     self.notes.append(effect)
                 case Expect():
                     self.expect = effect
-                    self._by_itself(("answer", "invite"), effect.wait, TimedOut(effect.turn))
+                    if effect.wait:
+                        silence = TimedOut(effect.turn)
+                        self._by_itself(("answer", "invite", "redial"), effect.wait, silence)
                 case Fetch():
                     self.fetch = effect
                 case Enqueue():

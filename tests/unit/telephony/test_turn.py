@@ -396,6 +396,37 @@ def test_nothing_said_is_no_message() -> None:
     assert at < 11
 
 
+def test_who_waits_in_the_queue_is_heard_through_the_music_and_never_timed_out() -> None:
+    async def work() -> None:
+        waits = replace(MENU, wait=0.0, listen=("speech",), keypad=Keypad())
+        call = Call(Ear())
+        call.turns.connect(call.line)
+        call.turns.perform([Enqueue("q1"), waits])
+        await asyncio.sleep(600)
+        assert call.reported == [] and call.line.looping == MUSIC
+        assert call.ear.notify is not None
+        call.ear.notify(SpeechStarted(600.0))
+        assert call.line.looping is None
+        call.ear.notify(Heard("", 0.1))
+        assert [event for _, event in call.reported] == [SpeechHeard("", 0.1, turn=1)]
+        call.turns.perform([replace(waits, turn=2)])
+        await asyncio.sleep(1)
+        assert call.line.looping == MUSIC and call.ear.notify is not None
+
+    run(work())
+
+
+def test_who_cannot_be_heard_in_the_queue_is_not_sent_to_the_keypad() -> None:
+    async def work() -> None:
+        call = Call(Ear(deaf=True))
+        call.turns.connect(call.line)
+        call.turns.perform([Enqueue("q1"), replace(MENU, wait=0.0, listen=("speech",))])
+        await asyncio.sleep(5)
+        assert call.line.played == [] and call.line.looping == MUSIC
+
+    run(work())
+
+
 def test_music_plays_in_the_queue_and_makes_way_for_the_place_in_line() -> None:
     async def scene(talk: Call) -> None:
         talk.turns.perform([say("You are number two"), Enqueue("q1")])
