@@ -1,8 +1,8 @@
 """vosk-server's WebSocket messages as both ends need them, with what only our worker knows.
 
 A stock server takes `phrase_list` and answers `{"partial"}` and `{"text", "result": [{"conf"}]}`.
-It ignores what is ours: `phrases` and `word_list` in the configuration. Our worker's results carry
-`confidence` and `alternatives` as well, and `peek` where more audio may follow.
+It ignores what is ours: `phrases`, `word_list` and `quiet` in the configuration. Our worker's
+results carry `confidence` and `alternatives` as well, and `peek` where more audio may follow.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _CONFIDENCE_UNTOLD = 0.8
 
 def config_message(grammar: Grammar) -> str:
     """What a vosk-server takes, and beside it what only our worker knows."""
-    config: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "words": True}
+    config: dict[str, Any] = {"sample_rate": SAMPLE_RATE, "words": True, "quiet": True}
     said = list(dict.fromkeys((*grammar.phrases, *grammar.words)))
     if said:
         config["phrase_list"] = [*said, "[unk]"]

@@ -4,10 +4,12 @@
 
 prints the port it listens on and serves the WebSocket protocol of the public vosk-server: first
 `{"config": {"sample_rate": 8000, "phrase_list": […]}}`, then audio as binary messages, then
-`{"eof": 1}`; answers are `{"partial": …}` and, last, `{"text": …, "result": [{"conf": …}]}`.
+`{"eof": 1}`; answers are `{"partial": …}` to each piece of audio and, last,
+`{"text": …, "result": [{"conf": …}]}`. `{"reset": 1}` is an end after which another one may begin.
 What only this server knows, a stock one ignores:
 
 - `phrases` and `word_list` in the configuration, where `phrase_list` is both together;
+- `quiet` in it: a partial is sent only when it has changed, not for each piece;
 - `confidence` and `alternatives` (`[{"text", "confidence"}]`) in a result;
 - `{"peek": 1}`: answer with the result as it would be if the audio ended here, marked `"peek"`.
 
@@ -111,6 +113,7 @@ class Worker:
         grammar = Grammar(self._language)
         utterance: Utterance | None = None
         shown = ""
+        quiet = False
         following: bytes | str | None = None
         while True:
             message = await inbox.get() if following is None else following
@@ -126,26 +129,30 @@ class Worker:
                 if utterance is None:
                     utterance = await self._decode(self._engine.utterance, grammar)
                 if self._engine.reads_ahead:
-                    utterance.accept(b"".join(parts))
-                    continue
-                partial = await self._decode(utterance.accept, b"".join(parts))
-                if partial != shown:
-                    shown = partial
+                    partial = utterance.accept(b"".join(parts))
+                else:
+                    partial = await self._decode(utterance.accept, b"".join(parts))
+                # Stock clients await an answer to each piece before they send the next one.
+                for _ in range(int(partial != shown) if quiet else len(parts)):
                     await connection.send(json.dumps({"partial": partial}, ensure_ascii=False))
+                shown = partial
                 continue
             command = _command(message)
             if "config" in command:
                 grammar = parse_config(command, self._language)
+                quiet = command["config"].get("quiet") is True
                 await self._decode(self._engine.prepare, grammar)
-            elif "peek" in command or "eof" in command:
-                peek = "eof" not in command
+            elif command.keys() & {"peek", "reset", "eof"}:
+                peek = "peek" in command
                 reading = Reading("", 0.0)
                 if utterance is not None:
                     wanted = inbox.empty if peek else _always
                     reading = await self._decode(_read, utterance, wanted)
                 await connection.send(result_message(reading, peek=peek))
-                if not peek:
+                if "eof" in command:
                     return
+                if "reset" in command:
+                    utterance, shown = None, ""
 
     async def _decode(self, call: Callable[..., T], *args: Any) -> T:
         """Have it done by the engine's thread in its turn. Cancelled before, it never is."""

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 from websockets.asyncio.server import ServerConnection, serve
 
 from ivr.config import Settings, SpeechSettings
@@ -23,8 +24,9 @@ from ivr.flow.events import Grammar
 from ivr.ports import FRAME_BYTES, Heard, Hearing, PartialHeard, SpeechFailed, SpeechStarted
 from ivr.speech import connection as lines
 from ivr.speech import ear as ears_module
+from ivr.speech import load as load_module
 from ivr.speech import pool as pools
-from ivr.speech import remote
+from ivr.speech import recognition, remote
 from ivr.speech.ear import Ear
 from ivr.speech.pool import WorkerPool
 from ivr.speech.recognition import Recognition
@@ -32,6 +34,7 @@ from tests.unit.speech.test_vad import pcm, vowel
 
 WORD = pcm(vowel(0.5))
 SILENCE = bytes(FRAME_BYTES * 80)
+SHEDDING = {"language": "en", "state": "shedding"}
 GRAMMAR = Grammar("en", ("bill", "my bill"))
 Serve = Callable[[ServerConnection], Awaitable[None]]
 
@@ -386,6 +389,65 @@ async def test_a_worker_that_accepts_and_never_answers_is_ended(
         assert not ears.hears("en") and ears.languages == ()
         await until(lambda: ears.hears("en"))
         assert hung not in ears.worker_pids
+        await ears.stop()
+
+
+async def test_speech_beyond_what_recognition_can_do_is_shed_and_offered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(load_module, "CALM_SECONDS", 0.2)
+    monkeypatch.setattr(recognition, "_COST", {"vosk-server": 0.4, "vosk": 0.4})
+    go_on = asyncio.Event()
+
+    async def server(connection: ServerConnection) -> None:
+        async for message in connection:
+            if isinstance(message, str):
+                await go_on.wait()
+                await connection.send(result("bill"))
+                return
+
+    async with ears_at(server) as ears:
+        callers = [Listening(ears) for _ in range(10)]
+        for each in callers:
+            each.feed(SILENCE + WORD + SILENCE)
+        turned_away = [await each.until(SpeechFailed) for each in callers[4:]]
+        assert {one.reason for one in turned_away} == {"unavailable"}, "at once, for 1.6 s are full"
+        assert not ears.hears("en") and ears.languages == ()
+        assert ears.states == {"en": "shedding"}, "which is not dead"
+        assert REGISTRY.get_sample_value("hotline_speech_state", SHEDDING) == 1
+        go_on.set()
+        for each in callers[:4]:
+            assert (await each.until(Heard)).text == "bill", "who was let in is heard"
+        await until(lambda: ears.hears("en"))
+        assert ears.states == {"en": "ready"}
+        assert REGISTRY.get_sample_value("hotline_speech_state", SHEDDING) == 0
+        for each in callers:
+            each.ear.close()
+
+
+async def test_a_caller_who_hangs_up_is_no_load_any_more() -> None:
+    async with ears_at(says_nothing) as ears:
+        callers = [Listening(ears) for _ in range(3)]
+        for each in callers:
+            each.feed(SILENCE + WORD)
+        load = ears._served["en"].load
+        await until(lambda: load.in_hand == 3)
+        for each in callers:
+            each.ear.close()
+        await until(lambda: load.in_hand == 0)
+
+
+async def test_the_states_tell_the_language_that_is_dead_from_the_one_that_is_not() -> None:
+    def only_english(connection: ServerConnection, request: Any) -> Any:
+        return None if request.path == "/en" else connection.respond(404, "no such model\n")
+
+    async with serve(tried(stock), "127.0.0.1", 0, process_request=only_english) as running:
+        port = next(iter(running.sockets)).getsockname()[1]
+        settings = Settings(speech=SpeechSettings(url=f"ws://127.0.0.1:{port}/{{language}}"))
+        ears = Recognition(settings, Clock())
+        assert ears.states == {"en": "dead", "zh": "dead"}
+        await ears.start(lambda line: None)
+        assert ears.states == {"en": "ready", "zh": "dead"}
         await ears.stop()
 
 

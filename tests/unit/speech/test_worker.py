@@ -18,6 +18,7 @@ from websockets.exceptions import ConnectionClosed
 from ivr.flow.events import Grammar
 from ivr.speech import worker
 from ivr.speech.engines import Engine, Reading
+from ivr.speech.messages import config_message
 from ivr.speech.worker import Worker
 
 
@@ -79,6 +80,13 @@ async def served(engine: Engine) -> AsyncIterator[str]:
         yield f"ws://127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
 
 
+async def result(connection: ClientConnection) -> dict[str, Any]:
+    """The next result; partials before it are not looked at."""
+    while "text" not in (answer := json.loads(await connection.recv())):
+        pass
+    return dict(answer)
+
+
 async def answers(connection: ClientConnection) -> list[dict[str, Any]]:
     """Everything until the worker closes."""
     found = []
@@ -105,16 +113,43 @@ async def test_the_public_protocol_partials_and_a_result() -> None:
     assert last["alternatives"] == [{"text": "else", "confidence": 0.1}]
 
 
+async def test_each_piece_of_audio_is_answered_unless_less_is_asked_for() -> None:
+    pieces = (b"my ", b"", b"", b"bill")
+    async with served(Echo(reads_ahead=False)) as url:
+        async with connect(url) as stock:
+            await stock.send('{"config": {"sample_rate": 8000.0, "words": 1}}')
+            for piece in pieces:
+                await stock.send(piece)
+            await stock.send('{"eof": 1}')
+            assert len(await answers(stock)) == len(pieces) + 1
+        async with connect(url) as ours:
+            await ours.send(config_message(Grammar("en", ("my bill",))))
+            for piece in pieces:
+                await ours.send(piece)
+            await ours.send('{"eof": 1}')
+            partials = [one["partial"] for one in (await answers(ours))[:-1]]
+            assert len(set(partials)) == len(partials)
+
+
+async def test_one_connection_may_have_utterance_after_utterance() -> None:
+    async with served(Echo(reads_ahead=False)) as url, connect(url) as connection:
+        for said in (b"one", b"two"):
+            await connection.send(said)
+            assert json.loads(await connection.recv()) == {"partial": said.decode()}
+            await connection.send('{"reset": 1}')
+            assert (await result(connection))["text"] == said.decode()
+
+
 async def test_a_peek_answers_and_more_may_follow() -> None:
     engine = Echo(reads_ahead=True)
     async with served(engine) as url, connect(url) as connection:
         await connection.send('{"config": {"phrases": ["a"], "word_list": ["b"]}}')
         await connection.send(b"a")
         await connection.send('{"peek": 1}')
-        assert json.loads(await connection.recv())["text"] == "a"
+        assert (await result(connection))["text"] == "a"
         await connection.send(b"b")
         await connection.send('{"eof": 1}')
-        (last,) = await answers(connection)
+        *_, last = await answers(connection)
     assert last["text"] == "ab" and "peek" not in last
     assert engine.prepared == [Grammar("en", ("a",), ("b",))]
 
@@ -165,7 +200,7 @@ async def test_too_many_at_once_are_told_so(monkeypatch: pytest.MonkeyPatch) -> 
     async with served(engine) as url, connect(url) as first, connect(url) as second:
         await first.send(b"a")
         await first.send('{"peek": 1}')
-        assert json.loads(await first.recv())["text"] == "a"
+        assert (await result(first))["text"] == "a"
         monkeypatch.setattr(worker, "_MOST_WAITING", 0)
         await second.send(b"b")
         (refusal,) = await answers(second)
@@ -191,7 +226,7 @@ async def test_utterances_are_read_in_the_order_in_which_they_ask() -> None:
             assert await begun(engine) == said
             engine.go_on.release()
         for connection, text in ((few, "3"), (two, "2"), (one, "1")):
-            assert json.loads(await connection.recv())["text"] == text
+            assert (await result(connection))["text"] == text
 
 
 @pytest.mark.parametrize("more", [0, 200], ids=["at once", "after more than a socket holds"])
@@ -211,7 +246,7 @@ async def test_what_nobody_waits_for_any_more_is_not_read(more: int) -> None:
         engine.go_on.release()
         assert await begun(engine) == "last"
         engine.go_on.release()
-        assert json.loads(await last.recv())["text"] == "last"
+        assert (await result(last))["text"] == "last"
 
 
 async def test_a_peek_after_which_more_was_said_is_answered_but_not_read() -> None:
@@ -225,12 +260,12 @@ async def test_a_peek_after_which_more_was_said_is_answered_but_not_read() -> No
         await second.send(b" thought")
         await (await second.ping())
         engine.go_on.release()
-        peeked = json.loads(await second.recv())
+        peeked = await result(second)
         assert (peeked["text"], peeked["peek"]) == ("", True)
         await second.send('{"eof": 1}')
         assert await begun(engine) == "second thought"
         engine.go_on.release()
-        assert json.loads(await second.recv())["text"] == "second thought"
+        assert (await result(second))["text"] == "second thought"
 
 
 async def test_an_engine_that_fails_costs_one_utterance() -> None:
