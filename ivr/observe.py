@@ -88,12 +88,6 @@ RECORDING_FAILURES = Counter(
     "Recordings and messages that are missing or not whole",
     ["reason"],
 )
-RECORDINGS = Gauge("hotline_recordings", "Calls that are being recorded now")
-RECORDING_FAILURES = Counter(
-    "hotline_recording_failures_total",
-    "Recordings and messages that are missing or not whole",
-    ["reason"],
-)
 POP = Histogram(
     "hotline_pop_seconds",
     "From the queue's choice of an agent to the pop on the screen",
