@@ -41,7 +41,7 @@ from ivr.speech.prompts import PromptStore
 from ivr.speech.recognition import Recognition
 from ivr.speech.tts import Voices
 from ivr.store.repo import Store
-from ivr.telephony import fastagi, media, pbx
+from ivr.telephony import fastagi, media, pbx, punctual
 from ivr.telephony.asterisk import Ami
 from ivr.telephony.telephone import Telephone
 from ivr.telephony.turn import KEYS_ALONE
@@ -68,6 +68,7 @@ def install_reactor() -> Any:
     install(asyncio.get_running_loop())
     from twisted.internet import reactor
 
+    punctual.go_first()
     running: Any = reactor
     running.startRunning(installSignalHandlers=False)
     return running
@@ -142,7 +143,8 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         changed: asyncio.Queue[Bundle] = asyncio.Queue()
         follow = library.follow(settings.flow, changed.put_nowait)
         sweeping = _sweep(runner, ami, clock)
-        for work in (follow, _warm(prompts, changed), desk.run(), sweeping, recordings.run()):
+        works = (follow, _warm(prompts, changed), desk.run(), sweeping, recordings.run())
+        for work in (*works, punctual.watch()):
             stack.push_async_callback(_cancel, asyncio.ensure_future(work))
 
         accounts = Accounts(store, clock)
@@ -154,12 +156,15 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
             there = any(state != "dead" for state in recognition.states.values())
             return {"asterisk": ami.connected, "speech": deaf or there}
 
-        app = create_app(desk, accounts, store, settings, ready, lambda: recognition.states)
+        app = create_app(
+            desk, accounts, store, settings, ready, lambda: recognition.states, recordings
+        )
         web = _Web(server_config(app))
         serving = asyncio.ensure_future(web.serve(sockets=[web_socket]))
         stack.push_async_callback(_stop_web, web, serving)
         calls = fastagi.serve(reactor, asterisk.agi_host, asterisk.agi_port, telephone.answer)
         stack.push_async_callback(_stop_calls, telephone, calls)
+        punctual.settle()
         yield Hotline(settings, store, accounts, recognition, runner)
 
 

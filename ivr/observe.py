@@ -98,6 +98,11 @@ TICK_LATE = Histogram(
     "How late the 20 ms audio clock ticked",
     buckets=(0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1),
 )
+LOOP_BLOCKED = Histogram(
+    "hotline_loop_blocked_seconds",
+    "How long the event loop got to nothing, looked at every 20 ms",
+    buckets=(0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0),
+)
 
 
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:

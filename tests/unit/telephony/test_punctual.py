@@ -1,0 +1,61 @@
+"""What keeps the event loop punctual."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import subprocess
+import sys
+
+import pytest
+
+from ivr.observe import LOOP_BLOCKED
+from ivr.telephony import punctual
+
+_PRIORITIES = """
+import os, subprocess, sys
+from ivr.telephony import punctual
+allowed = punctual.go_first()
+child = [sys.executable, "-c", "import os; print(os.nice(0))"]
+print(allowed, os.nice(0), subprocess.check_output(child, text=True).strip())
+"""
+
+
+def test_the_loop_goes_first_and_its_children_do_not() -> None:
+    told = subprocess.check_output([sys.executable, "-c", _PRIORITIES], text=True).split()[-3:]
+    allowed, ours, childs = told
+    assert (allowed == "True") == (int(ours) < 0)
+    assert int(childs) >= 0
+
+
+def test_without_the_right_to_it_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*args: object) -> None:
+        raise PermissionError("not yours")
+
+    monkeypatch.setattr(os, "setpriority", refuse)
+    assert not punctual.go_first()
+
+
+def test_what_is_loaded_is_no_more_looked_through() -> None:
+    frozen = gc.get_freeze_count()
+    try:
+        punctual.settle()
+        assert gc.get_freeze_count() > frozen
+    finally:
+        gc.unfreeze()
+
+
+async def test_a_block_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    observed: list[float] = []
+    monkeypatch.setattr(LOOP_BLOCKED, "observe", observed.append)
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    monkeypatch.setattr(loop, "time", lambda: now)
+    watching = asyncio.ensure_future(punctual.watch())
+    await asyncio.sleep(0)
+    now += 0.5  # the loop did not get to anything for so long
+    while not observed:
+        await asyncio.sleep(0)
+    watching.cancel()
+    assert observed == [pytest.approx(0.48)]
