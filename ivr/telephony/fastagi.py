@@ -116,6 +116,8 @@ class AgiCall:
     def receive(self, reply: AgiReply) -> None:
         """Asterisk answered."""
         if self._reply is None or self._reply.done():
+            if self.gone.is_set():  # what ran on the channel ended with it, and says so now
+                return
             raise RemoteProtocolError(f"AGI reply that nobody asked for: {reply.code}")
         self._reply.set_result(reply)
 

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from ivr.errors import CallGone, LocalProtocolError, TelephonyError
 from ivr.telephony.fastagi import AgiCall, Answer, FastAgiServer, serve
@@ -255,6 +256,19 @@ async def test_a_reply_that_nobody_asked_for_ends_the_connection(reactor: Any) -
         caller.says("200 result=1")
         assert await caller.closed()
         assert await answering.result()
+
+
+async def test_the_end_of_what_ran_when_the_caller_hung_up_is_no_error(reactor: Any) -> None:
+    answering = Answering(lambda call: call.execute("AudioSocket", "x"))
+    async with listening(reactor, answering) as server, calling(server) as caller:
+        await caller.told()
+        with capture_logs() as logged:
+            caller.says("HANGUP")
+            caller.says("200 result=-1")
+            with pytest.raises(CallGone):
+                await answering.result()
+            assert await caller.closed()
+    assert not logged
 
 
 async def test_stopping_ends_calls_and_frees_the_port(reactor: Any) -> None:
