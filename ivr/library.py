@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import re
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
@@ -14,6 +15,7 @@ import structlog
 
 from ivr.errors import FlowError, HotlineError, SettingsError, StoreError
 from ivr.flow import loader
+from ivr.flow.lexicon import SENTENCES, in_language
 from ivr.flow.schema import Bundle, Wording
 from ivr.model import Lineup, Release, Rollout
 from ivr.ports import Clock
@@ -219,18 +221,26 @@ def takes(rollout: Rollout, address: str) -> bool:
 # --- prompts -------------------------------------------------------------------------------------
 
 
+HOLE = "\ufffc"
+"""Stands in a prompt's text where a value will be (Unicode's object replacement character)."""
+
+
 def fixed_prompts(bundle: Bundle) -> list[tuple[str, str]]:
-    """Every (text, language) that is always said alike, to be rendered before a call."""
+    """Every prompt as (text, language), to be rendered before a call: what is always said alike
+    as it is said, the others with `HOLE` for each value. The engine's own sentences are among
+    them."""
     found: dict[tuple[str, str], None] = {}
     for flow in bundle.flows.values():
+        for each in flow.languages:
+            for sentence in in_language(SENTENCES, each).values():
+                found[re.sub(r"\{\w+\}", HOLE, sentence), each] = None
         for node in flow.nodes.values():
             for field in fields(node):
                 for wording in _wordings(getattr(node, field.name)):
                     for language, prompt in wording.prompts.items():
-                        if not prompt.names:
-                            spoken = prompt.render({}, language, voice=True)
-                            for each in (language,) if language else flow.languages:
-                                found[spoken, each] = None
+                        spoken = "".join(p if isinstance(p, str) else HOLE for p in prompt.parts)
+                        for each in (language,) if language else flow.languages:
+                            found[spoken, each] = None
     return list(found)
 
 

@@ -14,6 +14,7 @@ from ivr.errors import SpeechError, WireError
 from ivr.flow.events import Grammar
 from ivr.ports import SAMPLE_RATE
 from ivr.speech.recognition import Recognition
+from ivr.speech.sentences import sentences
 from ivr.speech.tts import Voices
 from ivr.wire.audio import read_wav, write_wav
 
@@ -63,7 +64,7 @@ async def say(settings: Settings, text: str, language: str, path: Path) -> None:
     """Speak a text into a WAV file. Raises SpeechError."""
     voices = Voices(settings)
     try:
-        pcm = await voices.synthesize(text, language)
+        pcm = b"".join([await voices.synthesize(one, language) for one in sentences(text)])
     finally:
         await voices.close()
     if not pcm:

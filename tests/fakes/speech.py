@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 
 from ivr.errors import SpeechError
 from ivr.ports import (
@@ -101,19 +101,33 @@ class FakeVoices:
 
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
+        self.warmed: set[str] = set()
+        self.edition = "1"
         self.failing: set[str] = set()
+        self.stands_in = False
         self.gate: asyncio.Event | None = None
 
     def voice(self, language: str) -> str:
-        return "fake"
+        return f"fake {self.edition}"
 
-    async def synthesize(self, text: str, language: str) -> bytes:
+    async def warm(self, languages: Iterable[str]) -> None:
+        self.warmed.update(languages)
+
+    async def speak(self, text: str, language: str, play: Callable[[bytes], None]) -> bool:
+        """The first letter is there before the others; `gate` stands between them."""
         self.said.append((text, language))
-        if self.gate is not None:
-            await self.gate.wait()
         if text in self.failing:
             raise SpeechError(f"cannot say {text!r}")
-        return fake_speech(text)
+        play(fake_speech(text[:1]))
+        if self.gate is not None:
+            await self.gate.wait()
+        play(fake_speech(text[1:]))
+        return not self.stands_in
+
+    async def synthesize(self, text: str, language: str) -> bytes:
+        pieces: list[bytes] = []
+        await self.speak(text, language, pieces.append)
+        return b"".join(pieces)
 
 
 class FakePrompts:

@@ -11,6 +11,7 @@ from structlog.testing import capture_logs
 
 from ivr import library as flows
 from ivr.errors import SettingsError, StoreError
+from ivr.flow import loader
 from ivr.flow.events import DigitsPressed, Started
 from ivr.flow.schema import Bundle
 from ivr.library import Library, read_folder, release, takes
@@ -222,3 +223,17 @@ def test_nobody_everybody_and_those_who_withhold_their_number() -> None:
     assert not any(takes(nobody, caller) for caller in ["", *CALLERS])
     assert all(takes(everybody, caller) for caller in ["", *CALLERS])
     assert not takes(Rollout("main", "v", EPOCH, 99.9, ("",)), "")
+
+
+def test_everything_fixed_can_be_spoken_beforehand() -> None:
+    """Changing prompts with a hole for each value, and the engine's own sentences too."""
+    text = (
+        "flow: main\nlanguages: [en, zh]\nstart: bye\nslots: {name: {type: text}}\nnodes:\n"
+        "  bye: {end: {en: 'Thank you, {name}. Bye.', zh: 再见。}}\n"
+    )
+    prompts = flows.fixed_prompts(loader.load({"main.yaml": text}, "main"))
+    assert (f"Thank you, {flows.HOLE}. Bye.", "en") in prompts
+    assert ("再见。", "zh") in prompts
+    assert (f"I heard {flows.HOLE}. Is that right?", "en") in prompts
+    assert ("这次请用按键输入。", "zh") in prompts
+    assert not any("{" in text for text, _ in prompts)

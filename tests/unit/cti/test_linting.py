@@ -192,7 +192,7 @@ def test_recordings_are_found_however_their_spaces_are_written(tmp_path: Path) -
     (tmp_path / "en").mkdir()
     (tmp_path / "zh").mkdir()
     (tmp_path / "zh" / "manifest.yaml").write_text("# none yet\n")
-    (tmp_path / "en" / "hello.wav").write_bytes(write_wav(b"\1\0" * 800))
+    (tmp_path / "en" / "hello.wav").write_bytes(write_wav(b"\0\20\0\360" * 400))
     (tmp_path / "en" / "manifest.yaml").write_text('"Hello  there.": hello.wav\n')
     recorded = linting.recordings(tmp_path)
     assert list(recorded) == ["en"], "a language without any is not recorded at all"

@@ -6,17 +6,17 @@ import asyncio
 import os
 from pathlib import Path
 
+import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ivr.config import Settings
-from ivr.errors import SettingsError
-from ivr.speech.prompts import PromptStore, drop_oldest, load_recordings, sentences
-from ivr.wire.audio import write_wav
+from ivr.library import HOLE
+from ivr.speech.loudness import level
+from ivr.speech.prompts import PromptCache, PromptStore, drop_oldest
+from ivr.wire.audio import pcm_from_floats, write_wav
 from tests.fakes.speech import FakeVoices, fake_speech
 
-BEEP = fake_speech("beep")
+BEEP = pcm_from_floats(level(np.tile(np.sin(np.arange(400) * 0.4), 20).astype(np.float32)), 8000)
 
 
 @pytest.fixture
@@ -79,6 +79,38 @@ async def test_two_callers_share_one_synthesis_even_if_the_first_hangs_up(
     assert len(voices.said) == 1
 
 
+async def test_a_sentence_is_heard_before_its_end_is_made(settings: Settings) -> None:
+    voices = FakeVoices()
+    voices.gate = asyncio.Event()
+    store = PromptStore(settings, voices)
+    pieces = store.render("Hello.", "en")
+    assert await anext(pieces) == fake_speech("H")
+    late = store.render("Hello.", "en")  # who comes later hears it from its beginning
+    assert await anext(late) == fake_speech("H")
+    voices.gate.set()
+    assert [pcm async for pcm in pieces] == [pcm async for pcm in late] == [fake_speech("ello.")]
+
+
+async def test_what_a_stand_in_said_is_not_kept(settings: Settings) -> None:
+    voices = FakeVoices()
+    voices.stands_in = True
+    store = PromptStore(settings, voices)
+    assert await said(store, "One.") == fake_speech("One.")
+    voices.stands_in = False
+    assert await said(store, "One.") == fake_speech("One.")
+    assert len(voices.said) == 2
+    await said(store, "One.")
+    assert len(voices.said) == 2
+
+
+async def test_another_edition_of_a_voice_says_it_anew(settings: Settings) -> None:
+    voices = FakeVoices()
+    await said(PromptStore(settings, voices), "One.")
+    voices.edition = "2"
+    await said(PromptStore(settings, voices), "One.")
+    assert len(voices.said) == 2
+
+
 async def test_a_sentence_that_fails_is_left_out(settings: Settings) -> None:
     voices = FakeVoices()
     voices.failing.add("Two.")
@@ -88,10 +120,11 @@ async def test_a_sentence_that_fails_is_left_out(settings: Settings) -> None:
     assert await said(store, "Two.") == fake_speech("Two.")
 
 
-async def test_a_spoilt_cache_file_is_made_anew(settings: Settings) -> None:
+@pytest.mark.parametrize("cut", [0, 4, 44, 200, -1])
+async def test_a_file_that_a_crash_cut_short_is_made_anew(settings: Settings, cut: int) -> None:
     await said(PromptStore(settings, FakeVoices()), "One.")
     (file,) = (settings.state_dir / "prompts").glob("*/*.wav")
-    file.write_bytes(b"RIFF")
+    file.write_bytes(file.read_bytes()[:cut])
     assert await said(PromptStore(settings, FakeVoices()), "One.") == fake_speech("One.")
     assert len(file.read_bytes()) > 44
 
@@ -116,9 +149,26 @@ async def test_fixed_prompts_are_ready_before_the_first_call(settings: Settings)
     voices = FakeVoices()
     store = PromptStore(settings, voices)
     told: list[str] = []
-    await store.prepare([("A. B.", "en"), ("A. B.", "en"), ("好。", "zh")], told.append)
+    await store.prepare([("Hello. Bye.", "en"), ("Hello. Bye.", "en"), ("好。", "zh")], told.append)
     assert len(voices.said) == 3
-    assert told == ["prompts: 2 of 2"]
+    assert told == ["prompts: 3 of 3 sentences"]
+    assert voices.warmed == {"en", "zh"}
+
+
+async def test_what_is_fixed_of_a_changing_prompt_is_ready_too(settings: Settings) -> None:
+    voices = FakeVoices()
+    store = PromptStore(settings, voices)
+    await store.prepare([(f"Thank you. You owe {HOLE}. Bye.", "en")], lambda line: None)
+    assert voices.said == [("Thank you.", "en"), ("Bye.", "en")]
+    await said(store, "Thank you. You owe 12.50. Bye.")
+    assert voices.said[2:] == [("You owe 12.50.", "en")]
+
+
+async def test_a_start_with_everything_in_the_cache_starts_no_voice(settings: Settings) -> None:
+    await PromptStore(settings, FakeVoices()).prepare([("Hello. Bye.", "en")], lambda line: None)
+    voices = FakeVoices()
+    await PromptStore(settings, voices).prepare([("Hello. Bye.", "en")], lambda line: None)
+    assert not voices.said and not voices.warmed
 
 
 def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
@@ -131,53 +181,59 @@ def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
     assert sorted(file.name for file in tmp_path.glob("*/*.wav")) == ["a.wav", "b.wav"]
 
 
-@pytest.mark.parametrize(
-    ("manifest", "complaint"),
-    [
-        ("- a\n- b\n", "must be a table"),
-        ("a: [b\n", "not YAML"),
-        ("7: beep.wav\n", "put it in quotes"),
-        ("Hello.: 7\n", "not the name of a .wav"),
-        ("Hello.: none.wav\n", "No such file"),
-        ("Hello.: ../../../etc/passwd.wav\n", "outside"),
-        ("Hello.: empty.wav\n", "WAV"),
-        ("a: beep.wav\na: beep.wav\n", "duplicate"),
-        ("[" * 600, "YAML"),
-    ],
-)
-def test_a_wrong_manifest_is_refused_in_one_line(
-    settings: Settings, manifest: str, complaint: str
+def test_what_a_killed_server_left_half_written_is_cleared_away(tmp_path: Path) -> None:
+    (tmp_path / "ab").mkdir()
+    old, new = tmp_path / "ab" / "x.1.part", tmp_path / "ab" / "y.2.part"
+    for file in (old, new):
+        file.write_bytes(bytes(10))
+    os.utime(old, (1000, 1000))
+    drop_oldest(tmp_path, 250)
+    assert not old.exists() and new.exists()
+
+
+async def test_the_folder_keeps_its_limit_and_what_is_in_use(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (settings.sounds_dir / "en" / "empty.wav").write_bytes(b"")
-    record(settings, manifest)
-    with pytest.raises(SettingsError) as raised:
-        load_recordings(settings.sounds_dir)
-    assert complaint in str(raised.value)
-    assert "manifest.yaml" in str(raised.value)
-    assert "\n" not in str(raised.value)
+    """What is played from memory all day must not look forgotten on the disk."""
+    monkeypatch.setattr("ivr.speech.prompts._MEMORY_BYTES", 20_000)
+    folder = settings.state_dir / "prompts"
+    cache = PromptCache(folder, 100_000)
+    await cache.write("aa-used", bytes(10_000))
+    for number in range(30):
+        for file in folder.glob("*/*.wav"):
+            os.utime(file, (1000 + number, 1000 + number))
+        cache.remembered("aa-used")
+        await cache.write(f"{number:02}-other", bytes(10_000))
+    assert (folder / "aa" / "aa-used.wav").exists()
+    assert sum(file.stat().st_size for file in folder.glob("*/*.wav")) <= 110_000
 
 
-def test_a_site_without_recordings_has_none(tmp_path: Path) -> None:
-    assert load_recordings(tmp_path / "nowhere") == {}
+async def test_two_servers_share_a_folder(settings: Settings) -> None:
+    """Each finds what the other wrote, and what the other dropped is made anew."""
+    one, two = PromptStore(settings, FakeVoices()), PromptStore(settings, voices := FakeVoices())
+    await asyncio.gather(*(said(store, "Same.") for store in (one, two)))
+    await said(one, "First.")
+    assert await said(two, "First.") == fake_speech("First.")
+    assert ("First.", "en") not in voices.said
+    await said(one, "Gone.")
+    drop_oldest(settings.state_dir / "prompts", 0)
+    assert await said(two, "Gone.") == fake_speech("Gone.")
+    assert not [*(settings.state_dir / "prompts").rglob("*.part")]
 
 
-@pytest.mark.parametrize(
-    ("text", "parts"),
-    [
-        ("You owe 12.50 dollars. Bye!", ["You owe 12.50 dollars.", "Bye!"]),
-        ("您好。请说账单，或按1。", ["您好。", "请说账单，或按1。"]),
-        ("No end", ["No end"]),
-        ("  \n ", []),
-        ("One\nTwo", ["One", "Two"]),
-    ],
-)
-def test_texts_are_cut_at_sentences(text: str, parts: list[str]) -> None:
-    assert sentences(text) == parts
+async def test_memory_keeps_the_last_that_fit(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ivr.speech.prompts._MEMORY_BYTES", 25)
+    cache = PromptCache(settings.state_dir / "prompts", 1 << 20)
+    for name in ("one", "two", "three"):
+        await cache.write(name, bytes(10))
+    assert cache.remembered("one") is None and cache.remembered("three") == bytes(10)
+    assert await cache.read("one") == bytes(10)
 
 
-@given(st.text(max_size=2000))
-def test_cutting_loses_no_letter_and_makes_nothing_too_long(text: str) -> None:
-    parts = sentences(text)
-    assert all(0 < len(part) <= 300 for part in parts)
-    letters = [one for one in text if one.isalnum()]
-    assert [one for part in parts for one in part if one.isalnum()] == letters
+async def test_a_value_of_any_length_is_said_in_bounded_sentences(settings: Settings) -> None:
+    voices = FakeVoices()
+    store = PromptStore(settings, voices)
+    await said(store, "You are " + "x" * 5000 + "。" * 500)
+    assert all(len(text) <= 300 for text, _ in voices.said)
