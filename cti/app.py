@@ -156,7 +156,9 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
             there = any(state != "dead" for state in recognition.states.values())
             return {"asterisk": ami.connected, "speech": deaf or there}
 
-        app = create_app(desk, accounts, store, settings, ready, lambda: recognition.states)
+        app = create_app(
+            desk, accounts, store, settings, ready, lambda: recognition.states, recordings
+        )
         web = _Web(server_config(app))
         serving = asyncio.ensure_future(web.serve(sockets=[web_socket]))
         stack.push_async_callback(_stop_web, web, serving)

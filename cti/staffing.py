@@ -55,6 +55,7 @@ class Role(StrEnum):
 
     AGENT = "agent"
     DESIGNER = "designer"
+    SUPERVISOR = "supervisor"
     ADMIN = "admin"
 
 

@@ -23,13 +23,14 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cti import designer, protocol
+from cti import designer, playback, protocol
 from cti.accounts import Accounts, LoginRefused, Session, TooManyAttempts
 from cti.agentsocket import INTERNAL, AgentSocket, SocketProtocol, error_message
 from cti.service import Desk
 from cti.workshop import Workshop
 from ivr.config import Settings
 from ivr.errors import Conflict, HotlineError, NotAllowed, StoreError
+from ivr.recordings import Recordings
 from ivr.store.repo import Store
 
 log = structlog.get_logger()
@@ -125,6 +126,7 @@ def create_app(
     settings: Settings,
     ready: Callable[[], Mapping[str, bool]],
     languages: Callable[[], Mapping[str, str]] = dict,
+    recordings: Recordings | None = None,
 ) -> FastAPI:
     """The application. `ready` names what must be up to take calls, and whether it is; `languages`
     how the recognition of each fares, without which callers still have their keys."""
@@ -149,6 +151,9 @@ def create_app(
     signed_in = Depends(session)
     workshop = Workshop(settings.flows_dir, settings.sounds_dir)
     app.include_router(designer.router(workshop, accounts, store, settings.facts, session))
+
+    if recordings is not None:
+        app.include_router(playback.router(recordings, store, session))
 
     @app.post("/api/login")
     async def login(wanted: LoginRequest, request: Request) -> LoginAnswer:

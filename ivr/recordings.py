@@ -110,7 +110,7 @@ class Recordings:
         self._store = store
         self._folder = folder
         self._settings = settings
-        self._clock = clock
+        self.clock = clock
         self._keep_free = keep_free
         self._place = ""
         self._used = 0
@@ -177,7 +177,7 @@ class Recordings:
             if self.full:
                 self._lost("quota", conversation_id, "recording.quota_megabytes is used up")
                 return None
-            now = self._clock.now()
+            now = self.clock.now()
             row = Recording(recording_id, conversation_id, leg_id, kind, place, now)
             await self._store.begin_recording(row)
         except OSError as error:
@@ -229,7 +229,7 @@ class Recordings:
             state, seconds = "kept", round(done.seconds, 2)
             await self._store.finish_recording(row.id, state, seconds, done.size, done.sha256)
             body = {"reference": row.id, "seconds": seconds}
-            entry = TimelineEntry(row.conversation_id, self._clock.now(), "call_recorded", body)
+            entry = TimelineEntry(row.conversation_id, self.clock.now(), "call_recorded", body)
             await self._store.append([entry])
         except (OSError, HotlineError) as error:  # the next sweep takes it up
             log.error("recording not finished", recording=row.id, error=str(error))
@@ -284,7 +284,7 @@ class Recordings:
 
     async def _expire(self, place: str) -> None:
         while True:
-            before = self._clock.now() - self._retention
+            before = self.clock.now() - self._retention
             rows = await self._store.recordings_before(place, before, _MOST_AT_ONCE)
             for row in rows:
                 path = self._path(row.id)
@@ -310,7 +310,7 @@ class Recordings:
                 )
                 log.warning("recording of an earlier run mended", recording=row.id)
         except FileNotFoundError:
-            if (self._clock.now() - row.started_at).total_seconds() > _NEW_SECONDS:
+            if (self.clock.now() - row.started_at).total_seconds() > _NEW_SECONDS:
                 await self._store.finish_recording(row.id, "lost")
         except OSError as error:
             log.error("recording not mended", recording=row.id, error=str(error))
