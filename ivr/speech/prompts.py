@@ -54,6 +54,7 @@ class PromptStore:
         )
         self._recordings = recorded.load(settings.sounds_dir)
         self._making: dict[str, _Rendering] = {}
+        self._warming: set[asyncio.Future[None]] = set()
 
     def recorded(self, text: str, language: str) -> bool:
         """Whether there is a recording for a designer's text."""
@@ -88,8 +89,12 @@ class PromptStore:
             if HOLE not in sentence
         ]
         wanted = list(dict.fromkeys(wanted))
-        if missing := [each for each in wanted if not self._there(*each)]:
-            await self._voices.warm({language for _, language in missing})
+        # Whether or not anything is to be made now: the first changing prompt must find them warm.
+        warming = asyncio.ensure_future(self._voices.warm({language for _, language in wanted}))
+        self._warming.add(warming)
+        warming.add_done_callback(self._warming.discard)
+        if not all(self._there(*each) for each in wanted):
+            await warming
         for number, (sentence, language) in enumerate(wanted, 1):
             async for _ in self.render(sentence, language):
                 pass

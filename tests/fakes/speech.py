@@ -102,6 +102,7 @@ class FakeVoices:
     def __init__(self) -> None:
         self.said: list[tuple[str, str]] = []
         self.warmed: set[str] = set()
+        self.loading: asyncio.Event | None = None
         self.edition = "1"
         self.failing: set[str] = set()
         self.stands_in = False
@@ -111,6 +112,8 @@ class FakeVoices:
         return f"fake {self.edition}"
 
     async def warm(self, languages: Iterable[str]) -> None:
+        if self.loading is not None:
+            await self.loading.wait()
         self.warmed.update(languages)
 
     async def speak(self, text: str, language: str, play: Callable[[bytes], None]) -> bool:

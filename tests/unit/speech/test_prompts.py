@@ -164,11 +164,16 @@ async def test_what_is_fixed_of_a_changing_prompt_is_ready_too(settings: Setting
     assert voices.said[2:] == [("You owe 12.50.", "en")]
 
 
-async def test_a_start_with_everything_in_the_cache_starts_no_voice(settings: Settings) -> None:
+async def test_a_start_with_everything_in_the_cache_waits_for_no_voice(settings: Settings) -> None:
+    """But they are started, for what changes."""
     await PromptStore(settings, FakeVoices()).prepare([("Hello. Bye.", "en")], lambda line: None)
     voices = FakeVoices()
+    voices.loading = asyncio.Event()
     await PromptStore(settings, voices).prepare([("Hello. Bye.", "en")], lambda line: None)
     assert not voices.said and not voices.warmed
+    voices.loading.set()
+    while not voices.warmed:
+        await asyncio.sleep(0)
 
 
 def test_the_least_recently_used_goes_first(tmp_path: Path) -> None:
