@@ -32,7 +32,7 @@ from ivr.fetch import HttpFetcher
 from ivr.flow.schema import Bundle
 from ivr.flow.state import State
 from ivr.library import Library, fixed_prompts
-from ivr.model import Conversation
+from ivr.model import Conversation, Leg
 from ivr.recordings import Recordings
 from ivr.runner import COMES_BACK_WITHIN, TOUCH_SECONDS, Runner
 from ivr.sealing import Sealer
@@ -43,6 +43,7 @@ from ivr.speech.tts import Voices
 from ivr.store.repo import Store
 from ivr.telephony import fastagi, media, pbx, punctual
 from ivr.telephony.asterisk import Ami
+from ivr.telephony.extension import Extension
 from ivr.telephony.telephone import Telephone
 from ivr.telephony.turn import KEYS_ALONE
 
@@ -86,10 +87,8 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         asterisk = settings.asterisk
         web_socket = _bind(settings.web.host, settings.web.port, "web.port")
         stack.callback(web_socket.close)
-        _bind(asterisk.agi_host, asterisk.agi_port, "asterisk.agi_port").close()  # free, for later
-        audio = media.AudioServer(reactor)
-        audio.listen(asterisk.agi_host, asterisk.audio_port)
-        stack.push_async_callback(audio.stop)
+        if asterisk.enabled:
+            _bind(asterisk.agi_host, asterisk.agi_port, "asterisk.agi_port").close()  # for later
         store = await Store.open(settings.database_url)
         stack.push_async_callback(store.close)
         library = Library(store, clock)
@@ -99,10 +98,7 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         progress(f"flow {bundle.entry} {bundle.version[:12]} answers")
         fetcher = HttpFetcher(settings.uses, settings.uses_private)
         stack.push_async_callback(fetcher.close)
-        secret = pbx.credentials(settings).ami_secret
-        ami = Ami(asterisk.ami_host, asterisk.ami_port, asterisk.ami_user, secret)
-        await ami.start()
-        stack.push_async_callback(ami.stop)
+        link = await _link(settings, reactor, stack) if asterisk.enabled else None
 
         recognition = Recognition(settings, clock)
         voices = Voices(settings)
@@ -122,12 +118,12 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         )
         recordings = Recordings(store, settings.recordings_dir, settings.recording, clock)
         stack.push_async_callback(recordings.close)
-        telephone = Telephone(
-            settings, runner, audio, ami, prompts, recognition, clock, hold_music(), recordings
-        )
+        rest = prompts, recognition, clock, hold_music(), recordings
+        telephone = Telephone(settings, runner, link[0], link[1], *rest) if link else None
+        extension = Extension(settings, runner, *rest, telephone)
         desk = Desk(
             store,
-            telephone,
+            extension,
             runner.report,
             lambda conversation: _view(library, sealer, conversation),
             clock,
@@ -142,6 +138,7 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         stack.push_async_callback(runner.close)
         changed: asyncio.Queue[Bundle] = asyncio.Queue()
         follow = library.follow(settings.flow, changed.put_nowait)
+        ami = link[1] if link else None
         sweeping = _sweep(runner, ami, clock)
         works = (follow, _warm(prompts, changed), desk.run(), sweeping, recordings.run())
         for work in (*works, punctual.watch()):
@@ -154,7 +151,12 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         def ready() -> dict[str, bool]:
             # One that sheds is there: it will listen to callers again by itself.
             there = any(state != "dead" for state in recognition.states.values())
-            return {"asterisk": ami.connected, "speech": deaf or there}
+            parts = {"speech": deaf or there}
+            if ami is not None:
+                parts["asterisk"] = ami.connected
+            if settings.softphone.server:
+                parts["softphone"] = extension.registered
+            return parts
 
         app = create_app(
             desk, accounts, store, settings, ready, lambda: recognition.states, recordings
@@ -162,10 +164,29 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         web = _Web(server_config(app))
         serving = asyncio.ensure_future(web.serve(sockets=[web_socket]))
         stack.push_async_callback(_stop_web, web, serving)
-        calls = fastagi.serve(reactor, asterisk.agi_host, asterisk.agi_port, telephone.answer)
-        stack.push_async_callback(_stop_calls, telephone, calls)
+        if telephone is not None:
+            calls = fastagi.serve(reactor, asterisk.agi_host, asterisk.agi_port, telephone.answer)
+            stack.push_async_callback(_stop_calls, telephone, calls)
+        if settings.softphone.server:
+            stack.push_async_callback(extension.stop)
+            await extension.start()
         punctual.settle()
         yield Hotline(settings, store, accounts, recognition, runner)
+
+
+async def _link(
+    settings: Settings, reactor: Any, stack: AsyncExitStack
+) -> tuple[media.AudioServer, Ami]:
+    """Where Asterisk sends us audio, and where we manage it."""
+    asterisk = settings.asterisk
+    audio = media.AudioServer(reactor)
+    audio.listen(asterisk.agi_host, asterisk.audio_port)
+    stack.push_async_callback(audio.stop)
+    secret = pbx.credentials(settings).ami_secret
+    ami = Ami(asterisk.ami_host, asterisk.ami_port, asterisk.ami_user, secret)
+    await ami.start()
+    stack.push_async_callback(ami.stop)
+    return audio, ami
 
 
 async def until_stopped() -> None:
@@ -208,10 +229,14 @@ async def _warm(prompts: PromptStore, changed: asyncio.Queue[Bundle]) -> None:
         await prompts.prepare(fixed_prompts(await changed.get()), lambda line: None)
 
 
-async def _sweep(runner: Runner, ami: Ami, clock: SystemClock) -> None:
+async def _sweep(runner: Runner, ami: Ami | None, clock: SystemClock) -> None:
     """Say which conversations are ours, and end what an earlier run left open, once its callers
     have had time to come back; those who talk to an agent meanwhile have time until Asterisk has
     hung them up."""
+
+    def going_on(leg: Leg) -> bool:
+        return ami is not None and leg.reference in ami.channels
+
     patience = clock.monotonic() + COMES_BACK_WITHIN
     while True:
         await asyncio.sleep(TOUCH_SECONDS)
@@ -219,7 +244,7 @@ async def _sweep(runner: Runner, ami: Ami, clock: SystemClock) -> None:
             await runner.touch()
             if clock.monotonic() < patience:
                 continue
-            ended = await runner.sweep(lambda leg: leg.reference in ami.channels)
+            ended = await runner.sweep(going_on)
         except HotlineError as error:
             log.error("conversations of an earlier run not ended", error=str(error))
             continue

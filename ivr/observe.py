@@ -38,6 +38,12 @@ CONVERSATIONS = Gauge("hotline_conversations", "Conversations that go on in this
 TASKS = Gauge("hotline_tasks", "Tasks on the event loop now")
 AUDIO_SOCKETS = Gauge("hotline_audio_sockets", "Audio connections from Asterisk now")
 AMI_UP = Gauge("hotline_ami_up", "1 while the manager link to Asterisk is live")
+SOFTPHONES = Gauge(
+    "hotline_softphone_registered", "Extensions of another PBX that are registered now"
+)
+SOFTPHONE_REFUSED = Counter(
+    "hotline_softphone_refused_total", "Calls to those extensions refused: too many at once"
+)
 WAITING = Gauge("hotline_queue_waiting", "Conversations that wait for a person now")
 SCREENS = Gauge("hotline_agent_screens", "Agents' screens connected now")
 FIRST_PROMPT = Histogram(

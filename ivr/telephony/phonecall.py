@@ -110,6 +110,11 @@ class PhoneCall:
             self._media = sip.described(offer.body_text)
 
     @property
+    def phone(self) -> Softphone:
+        """The telephone that it is a call of."""
+        return self._phone
+
+    @property
     def incoming(self) -> bool:
         return self._offer is not None
 

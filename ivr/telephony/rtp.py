@@ -77,6 +77,7 @@ class RtpStream(asyncio.DatagramProtocol):
 
     def __init__(self, ticker: Ticker | None = None) -> None:
         self._listeners: list[Callable[[bytes], None]] = []
+        self._hearers: list[Callable[[bytes], None]] = []
         self._key_listeners: list[Callable[[str], None]] = []
         self._loop = asyncio.get_running_loop()
         self._ticker = ticker or Ticker()
@@ -133,9 +134,12 @@ class RtpStream(asyncio.DatagramProtocol):
             self._heard_until = self._loop.time()
             self._ticker.add(self._tick)
 
-    def listen(self, callback: Callable[[bytes], None]) -> Callable[[], None]:
-        """Have each frame of 20 ms as it comes, until the returned function is called."""
-        return _subscribe(self._listeners, callback)
+    def listen(
+        self, callback: Callable[[bytes], None], *, filled: bool = True
+    ) -> Callable[[], None]:
+        """Have each frame of 20 ms as it comes, until the returned function is called; `filled`
+        with silence where none came, or those alone that came."""
+        return _subscribe(self._listeners if filled else self._hearers, callback)
 
     def listen_for_keys(self, callback: Callable[[str], None]) -> Callable[[], None]:
         """Have each key that is pressed, until the returned function is called."""
@@ -253,7 +257,10 @@ class RtpStream(asyncio.DatagramProtocol):
         for start in range(0, whole, FRAME_BYTES):
             if self._allowed:
                 self._allowed -= 1
-                self._deliver(pcm[start : start + FRAME_BYTES])
+                frame = pcm[start : start + FRAME_BYTES]
+                self._deliver(frame)
+                for hearer in tuple(self._hearers):
+                    hearer(frame)
 
     def press_heard(self, key: str) -> None:
         """The peer has pressed a key, as its audio or SIP INFO tells."""
