@@ -1,9 +1,10 @@
-"""What every recogniser promises to a call, checked on the fake, on Whisper and on Vosk; and how
-often the real ones are right."""
+"""What every recogniser promises to a call, checked on the fake, on a stock vosk-server, on
+Whisper and on Vosk; and how often the real ones are right."""
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import random
 import signal
@@ -14,8 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import pytest_asyncio
+from websockets.asyncio.server import ServerConnection, serve
 
 from ivr.config import Settings, SpeechSettings
 from ivr.flow.events import Grammar
@@ -33,6 +36,7 @@ from ivr.speech.recognition import Recognition
 from ivr.speech.tts import Voices
 from ivr.wire.audio import read_wav
 from tests.fakes.speech import FakeRecognizer, fake_speech
+from tests.unit.speech.test_vad import pcm, vowel
 
 DATA = Path(__file__).parents[2].parent / "shared" / "data"
 SILENCE = bytes(FRAME_BYTES * 100)
@@ -96,11 +100,57 @@ async def _real(
                 os.kill(pid, 0)
 
 
+class StockServer:
+    """A vosk-server as published: it knows nothing of what we add to its protocol, and tells no
+    confidence. What was said it knows by its length."""
+
+    def __init__(self) -> None:
+        self.connections: set[ServerConnection] = set()
+
+    async def serve(self, connection: ServerConnection) -> None:
+        self.connections.add(connection)
+        spoken = 0
+        async for message in connection:
+            if isinstance(message, bytes):
+                spoken += int(np.count_nonzero(np.abs(np.frombuffer(message, "<i2")) > 500))
+                await connection.send('{"partial": ""}')
+                continue
+            command = json.loads(message)
+            assert len(command) == 1
+            if "config" in command:
+                assert isinstance(command["config"]["sample_rate"], int)
+            elif "eof" in command:
+                text = "billing" if spoken < 4500 else "repairs" if spoken < 7500 else ""
+                await connection.send(json.dumps({"text": text}))
+                return
+            else:
+                raise AssertionError(f"a stock server ends at {command}")
+
+    def lose(self) -> None:
+        for connection in self.connections:
+            connection.transport.abort()
+
+
+async def _stock() -> AsyncIterator[Subject]:
+    server = StockServer()
+    async with serve(server.serve, "127.0.0.1", 0, compression=None) as running:
+        url = f"ws://127.0.0.1:{next(iter(running.sockets)).getsockname()[1]}"
+        recognition = Recognition(
+            Settings(speech=SpeechSettings(languages=("en",), url=url)), Clock()
+        )
+        await recognition.start(lambda line: None)
+        lengths = {"billing": 0.6, "repairs": 1.0, "other": 1.6}
+        said = {text: pcm(vowel(seconds)) for text, seconds in lengths.items()}
+        yield Subject(recognition, "en", ("billing", "repairs"), said, server.lose)
+        await recognition.stop()
+
+
 @pytest_asyncio.fixture(
     scope="module",
     loop_scope="session",
     params=[
         "fake",
+        "stock vosk-server",
         pytest.param("whisper", marks=pytest.mark.models),
         pytest.param("vosk", marks=pytest.mark.models),
     ],
@@ -110,6 +160,9 @@ async def subject(request: pytest.FixtureRequest) -> AsyncIterator[Subject]:
         fake = FakeRecognizer(("en",))
         said = {text: fake_speech(text) for text in ("billing", "repairs", "other")}
         yield Subject(fake, "en", ("billing", "repairs"), said, fake.lose)
+    elif request.param == "stock vosk-server":
+        async for one in _stock():
+            yield one
     elif request.param == "whisper":
         async for one in _real("en", "whisper", ("billing", "repairs"), "my cat ate the carpet"):
             yield one
