@@ -25,11 +25,14 @@ LANGUAGES = ("en",)
 _DECODER_INPUT = "/Mul_7_output_0"  # of piper's VITS, as its exporter names it
 _HOP = 256  # samples a frame
 _LOOKS_AT = 12  # frames on either side: the decoder's receptive field, measured
-_FIRST_FRAMES = 40  # 0.46 s, which plays while the next are made
+_FIRST_FRAMES = 32  # 0.37 s, which plays while the next are made
 _GROWTH = 2
 _SCALES = (0.667, 1.0, 0.8)  # noise, length, noise of the length: piper's own defaults
 _USUAL = -23.5  # LUFS of piper's voice `joe`; its sentences lie between -26 and -21
-_AT_ONCE = 70  # characters; what comes before the decoder takes the longer the more there are
+# Characters; what comes before the decoder takes the longer the more there are. The first clause is
+# as short as it can be said on its own.
+_FIRST_CLAUSE = 12
+_CLAUSES = 100
 
 
 def installed() -> bool:
@@ -104,13 +107,15 @@ class Piper:
 
 def clauses(text: str) -> list[str]:
     """A long sentence cut behind commas, where whoever reads it aloud breathes too."""
-    parts = [""]
-    for clause in text.split(", "):
-        if parts[-1] and len(parts[-1]) + len(clause) > _AT_ONCE:
-            parts[-1] += ","
+    first, *others = text.split(", ")
+    parts = [first]
+    for clause in others:
+        parts[-1] += ","
+        enough = _FIRST_CLAUSE if len(parts) == 1 else _CLAUSES - len(clause)
+        if len(parts[-1]) > enough:
             parts.append(clause)
         else:
-            parts[-1] = f"{parts[-1]}, {clause}" if parts[-1] else clause
+            parts[-1] += f" {clause}"
     return parts
 
 

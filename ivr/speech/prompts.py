@@ -90,8 +90,8 @@ class PromptStore:
         ]
         wanted = list(dict.fromkeys(wanted))
         # Whether or not anything is to be made now: the first changing prompt must find them warm.
-        warming = asyncio.ensure_future(self._voices.warm({language for _, language in wanted}))
-        self._warming.add(warming)
+        languages = {language for _, language in wanted}
+        self._warming.add(warming := asyncio.ensure_future(self._voices.warm(languages)))
         warming.add_done_callback(self._warming.discard)
         if not all(self._there(*each) for each in wanted):
             await warming

@@ -19,18 +19,21 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import calls, flows
+from tests.bench import calls, flows, prompts
 from tests.bench.figures import Figure
 
-NAMES = (*flows.BENCHES, *calls.BENCHES)
+ALONE = flows.BENCHES | prompts.BENCHES
+"""Those that need no running hotline."""
+
+NAMES = (*ALONE, *calls.BENCHES)
 
 
 def measure(names: Sequence[str]) -> list[Figure]:
     figures: list[Figure] = []
     for name in names:
-        if name in flows.BENCHES:
+        if name in ALONE:
             print(f"==> {name}", flush=True)
-            figures += flows.BENCHES[name]()
+            figures += ALONE[name]()
     on_stage = [name for name in names if name in calls.BENCHES]
     if on_stage:
         figures += asyncio.run(calls.measure(on_stage))
