@@ -82,13 +82,17 @@ match) or `final` (nothing longer can)."""
 @dataclass(frozen=True, slots=True)
 class Hearing:
     """How to listen to one question. `complete` and `incomplete` are seconds of trailing silence;
-    `progress` judges a partial text; `longest` is the longest utterance taken, in seconds."""
+    `progress` judges a partial text; `longest` is the longest utterance taken, in seconds.
+    `played` gives the last 600 ms or less that left for the caller, whose echo is no answer. Of a
+    `secret` question nothing that was said is logged."""
 
     grammar: Grammar
     complete: float
     incomplete: float
     progress: Callable[[str], Progress]
     longest: float = 20.0
+    played: Callable[[], bytes] = bytes
+    secret: bool = False
 
 
 class Listener(Protocol):

@@ -79,7 +79,7 @@ class Ear:
         self._hearing = hearing
         self._notify = notify
         self._clock = clock
-        self._detector = VoiceDetector()
+        self._detector = VoiceDetector(hearing.played)
         self._endpointer = Endpointer(
             Patience(hearing.complete, hearing.incomplete, hearing.longest)
         )
@@ -91,7 +91,7 @@ class Ear:
     def feed(self, frame: bytes) -> None:
         if self._closed or len(frame) != FRAME_BYTES:
             return
-        voiced = self._detector.voiced(frame)
+        voiced = self._detector.voiced(frame, self._endpointer.speaking)
         edge = self._endpointer.feed(voiced)
         if self._take is None:
             self._before.append(frame)
@@ -163,6 +163,10 @@ class Ear:
                 take.last_voiced,
             )
         )
+
+    @property
+    def secret(self) -> bool:
+        return self._hearing.secret
 
     def now(self) -> float:
         return self._clock.monotonic()
@@ -251,7 +255,9 @@ class _Take:
         except SpeechError:
             self._over("unavailable")
         except RemoteProtocolError as error:
-            log.warning("recogniser misbehaves", reason=str(error))
+            # The message may quote what was said.
+            reason = "" if self._ear.secret else str(error)
+            log.warning("recogniser misbehaves", reason=reason)
             self._over("protocol")
 
     async def _send(self, connection: ClientConnection) -> None:

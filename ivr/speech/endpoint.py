@@ -31,8 +31,8 @@ class Patience:
     longest: float
 
 
-_ONSET_WINDOW = 8  # frames, of which
-_ONSET = 5  # have speech in them before it counts: 100 ms, where a click or a cough has less
+_ONSET_WINDOW = 3  # frames, of which
+_ONSET = 2  # have speech in them before it counts: a prompt is to stop within 100 ms of the first
 _RESUME = 2
 PAUSE = 0.2
 

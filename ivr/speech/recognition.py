@@ -28,7 +28,7 @@ from ivr.ports import (
     Listener,
     SpeechEvent,
 )
-from ivr.speech import models
+from ivr.speech import models, vad
 from ivr.speech.connection import RecognizerConnection, connection_to
 from ivr.speech.ear import Ear, Source
 from ivr.speech.engines import Reading
@@ -117,6 +117,7 @@ class Recognition:
         speech = self._settings.speech
         if speech.engine == "none":
             return
+        await asyncio.to_thread(vad.prepare)
         for language in speech.languages:
             for state in STATES:
                 SPEECH_STATE.labels(language, state).set_function(

@@ -49,6 +49,8 @@ _FRAMES_REFUSED = 100
 _KEYS_KEPT = 32
 _GAP_SECONDS = 0.06
 _SILENT = bytes(FRAME_BYTES)
+_ECHO_FRAMES = 30
+_HEADER_BYTES = PACKED_FRAME_BYTES - FRAME_BYTES
 
 
 class AudioLeg:
@@ -66,6 +68,7 @@ class AudioLeg:
         self._carry = b""
         self._music = b""
         self._music_at = 0
+        self._left: deque[bytes] = deque(maxlen=_ECHO_FRAMES)
         self._sounding = False
         self._rest = b""
         self._refused = 0
@@ -108,6 +111,10 @@ class AudioLeg:
         self._at = 0
         self._carry = self._music = b""
         self._sounding = False
+
+    def played(self) -> bytes:
+        """What left for the caller in the last 600 ms, which is how late an echo may come."""
+        return b"".join(frame[_HEADER_BYTES:] for frame in self._left)
 
     def hang_up(self) -> None:
         """End the audio; the call itself goes on in AGI. Idempotent."""
@@ -197,6 +204,7 @@ class AudioLeg:
         # costs five times as much. A frame that cannot be sent now is worth nothing later.
         if self._closed:
             return
+        self._left.append(frame)
         if self._sent is not None:
             self._sent(frame)
         wanted = self._rest + frame if self._rest else frame

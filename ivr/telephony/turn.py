@@ -88,6 +88,8 @@ class Sound(Protocol):
 
     def stop(self) -> None: ...
 
+    def played(self) -> bytes: ...
+
 
 class Turns:
     """Prompts and answers of one call, over whatever audio connection it has at the moment.
@@ -315,9 +317,14 @@ class Turns:
                 expect.incomplete,
                 lambda text: answers.progress(expect, text, self._now()),
                 LONGEST_UTTERANCE,
+                self._played,
+                expect.secret,
             ),
             self._speech,
         )
+
+    def _played(self) -> bytes:
+        return self._sound.played() if self._sound is not None else b""
 
     def _stop_listening(self) -> None:
         if self._listener is not None:

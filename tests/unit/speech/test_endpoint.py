@@ -21,24 +21,24 @@ def edges(endpointer: Endpointer, pattern: str) -> list[tuple[int, Edge]]:
     return found
 
 
-def test_speech_counts_within_100_ms() -> None:
-    assert edges(Endpointer(PATIENCE), "." * 20 + "#" * 10) == [(25, Edge.BEGAN)]
+def test_speech_counts_from_its_second_frame() -> None:
+    assert edges(Endpointer(PATIENCE), "." * 20 + "#" * 10) == [(22, Edge.BEGAN)]
 
 
-@pytest.mark.parametrize("noise", ["#", "####", "#.......#.......#", "##......##......##"])
-def test_clicks_and_short_noise_do_not(noise: str) -> None:
+@pytest.mark.parametrize("noise", ["#", "#..#..#", "#.......#.......#"])
+def test_a_single_frame_now_and_then_does_not(noise: str) -> None:
     assert edges(Endpointer(PATIENCE), noise + "." * 20) == []
 
 
 def test_a_gap_in_the_first_sound_does_not_matter() -> None:
-    assert edges(Endpointer(PATIENCE), "##..###") == [(7, Edge.BEGAN)]
+    assert edges(Endpointer(PATIENCE), "#.#") == [(3, Edge.BEGAN)]
 
 
 def test_the_onset_is_where_speech_began() -> None:
     endpointer = Endpointer(PATIENCE)
-    edges(endpointer, "....##.###")
+    edges(endpointer, "....#.#")
     assert endpointer.speaking
-    assert endpointer.since_onset == 6
+    assert endpointer.since_onset == 3
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ def test_how_far_the_answer_has_come_decides_how_long_to_wait(
 
 def test_a_text_that_becomes_known_in_the_pause_shortens_it() -> None:
     endpointer = Endpointer(PATIENCE)
-    assert edges(endpointer, "#" * 20 + "." * 30) == [(5, Edge.BEGAN), (30, Edge.PAUSED)]
+    assert edges(endpointer, "#" * 20 + "." * 30) == [(2, Edge.BEGAN), (30, Edge.PAUSED)]
     endpointer.progress = "final"
     assert edges(endpointer, ".") == [(1, Edge.ENDED)]
 
@@ -81,8 +81,7 @@ def test_a_breath_in_the_pause_does_not_prolong_it() -> None:
 
 def test_an_endless_utterance_ends() -> None:
     found = edges(Endpointer(PATIENCE), "#" * 250)
-    assert found[-1] == (253 - 3, Edge.ENDED) or found[-1][1] is Edge.ENDED
-    assert len(found) == 2
+    assert found == [(2, Edge.BEGAN), (250, Edge.ENDED)]
 
 
 def test_the_next_utterance_is_found_too() -> None:

@@ -421,3 +421,12 @@ async def test_a_taken_port_is_said_in_one_line(reactor: Any) -> None:
     async with listening(reactor) as server:
         with pytest.raises(TelephonyError, match=rf"port {server.port} is taken: .*audio_port"):
             AudioServer(reactor).listen("127.0.0.1", server.port)
+
+
+def test_what_left_in_the_last_600_ms_is_known() -> None:
+    playing = Playing()
+    playing.leg.play(VOICE * 2)
+    playing.ticks(3)
+    assert playing.leg.played() == VOICE * 2 + bytes(FRAME)
+    playing.ticks(29)
+    assert playing.leg.played() == VOICE[:0] + bytes(FRAME) * 30

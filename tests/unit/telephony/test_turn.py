@@ -53,7 +53,7 @@ class Line:
     """An audio connection that plays in virtual time."""
 
     def __init__(self, drained: Callable[[], None]):
-        self.played: list[bytes] = []
+        self.sounds: list[bytes] = []
         self.cut_at: list[float] = []
         self.looping: bytes | None = None
         self._drained = drained
@@ -66,7 +66,7 @@ class Line:
 
     def play(self, pcm: bytes) -> None:
         loop = asyncio.get_running_loop()
-        self.played.append(pcm)
+        self.sounds.append(pcm)
         self._until = max(self._until, loop.time()) + len(pcm) / 16_000
         if self._timer is not None:
             self._timer.cancel()
@@ -82,6 +82,9 @@ class Line:
             self._timer = None
             self._until = 0.0
             self.cut_at.append(asyncio.get_running_loop().time())
+
+    def played(self) -> bytes:
+        return b"".join(self.sounds[-1:])
 
     def _end(self) -> None:
         self._timer = None
@@ -195,7 +198,7 @@ def test_keys_pressed_ahead_answer_the_questions_to_come() -> None:
 
     talk = call(scene)
     assert talk.events == [DigitsPressed("1", 1), DigitsPressed("12345678", 2)]
-    assert talk.line.played == []
+    assert talk.line.sounds == []
 
 
 def test_an_unfinished_entry_is_taken_after_a_pause_and_not_before() -> None:
@@ -286,7 +289,7 @@ def test_without_a_recogniser_the_caller_is_told_once_to_use_the_keypad() -> Non
 
     talk = call(scene, Ear(deaf=True))
     assert talk.ear.opened == 0
-    assert len(talk.line.played) == 1 + 2 + 1
+    assert len(talk.line.sounds) == 1 + 2 + 1
 
 
 def test_when_speech_was_offered_in_between_the_keypad_is_news_again() -> None:
@@ -297,7 +300,7 @@ def test_when_speech_was_offered_in_between_the_keypad_is_news_again() -> None:
 
     talk = call(scene)
     assert talk.ear.opened == 1
-    assert len(talk.line.played) == 3 + 1 + 1 + 3, "told before the first and the last"
+    assert len(talk.line.sounds) == 3 + 1 + 1 + 3, "told before the first and the last"
 
 
 def test_a_question_keeps_the_way_in_which_it_was_put() -> None:
@@ -315,7 +318,7 @@ def test_a_question_keeps_the_way_in_which_it_was_put() -> None:
 
     talk = call(scene)
     assert talk.events[0] == Resumed("voice")
-    assert len(talk.line.played) == 1 + 2 + 1, "asked again, by keys alone"
+    assert len(talk.line.sounds) == 1 + 2 + 1, "asked again, by keys alone"
 
 
 def test_prompts_of_two_steps_follow_each_other() -> None:
@@ -422,7 +425,7 @@ def test_who_cannot_be_heard_in_the_queue_is_not_sent_to_the_keypad() -> None:
         call.turns.connect(call.line)
         call.turns.perform([Enqueue("q1"), replace(MENU, wait=0.0, listen=("speech",))])
         await asyncio.sleep(5)
-        assert call.line.played == [] and call.line.looping == MUSIC
+        assert call.line.sounds == [] and call.line.looping == MUSIC
 
     run(work())
 
@@ -475,7 +478,7 @@ def test_a_prompt_that_cannot_be_rendered_costs_that_sentence_alone(
         await asyncio.sleep(60)
 
     talk = call(scene)
-    assert talk.line.played == [SECOND]
+    assert talk.line.sounds == [SECOND]
     assert talk.ended_at
 
 
@@ -490,7 +493,7 @@ def test_a_recogniser_that_fails_again_counts_as_a_miss_and_keys_are_offered() -
     talk = call(scene)
     missed = [SpeechHeard("", 0.0, turn=turn) for turn in (2, 3)]
     assert talk.events == [Resumed("voice"), *missed]
-    assert len(talk.line.played) == 3 + 2  # the question, and once the two sentences about keys
+    assert len(talk.line.sounds) == 3 + 2  # the question, and once the two sentences about keys
 
 
 def test_a_recogniser_that_fails_now_and_then_only_has_the_question_repeated() -> None:
@@ -503,3 +506,15 @@ def test_a_recogniser_that_fails_now_and_then_only_has_the_question_repeated() -
 
     heard = SpeechHeard("billing", 0.9, (), 1)
     assert call(scene).events == [Resumed("voice"), heard] * 2
+
+
+def test_the_ear_knows_what_is_played() -> None:
+    async def scene(talk: Call) -> None:
+        talk.turns.perform([say("One"), MENU])
+        await asyncio.sleep(0.5)
+        assert talk.ear.hearing is not None
+        assert talk.ear.hearing.played() == SECOND
+        talk.turns.disconnect()
+        assert talk.ear.hearing.played() == b""
+
+    call(scene)
