@@ -1,0 +1,149 @@
+"""A conversation in memory around one voice leg: its flow, prompts, ears and recordings.
+
+Every text is a steady sound of its own, one that µ-law carries exactly: whatever way audio takes to
+a caller or from one, each frame of it tells which text it is of.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from datetime import datetime
+from typing import Any
+
+from ivr.flow import engine, loader
+from ivr.flow.events import Event, Started
+from ivr.ports import (
+    FRAME_BYTES,
+    FRAME_SECONDS,
+    Heard,
+    Hearing,
+    LegPort,
+    Listener,
+    SpeechEvent,
+    SpeechStarted,
+)
+from ivr.wire.audio import ulaw_to_pcm
+from tests.virtual import EPOCH
+
+SECONDS = 1.0
+"""How long a prompt takes, whatever it says."""
+
+MUSIC = "(music)"
+TONE = "(another sound)"
+SILENCE = bytes(FRAME_BYTES)
+_FIRST_CODE = 0x90
+_texts: list[str] = [MUSIC]
+
+
+def sound(text: str, seconds: float = FRAME_SECONDS) -> bytes:
+    """PCM of a text."""
+    if text not in _texts:
+        _texts.append(text)
+    code = _FIRST_CODE + _texts.index(text)
+    assert code < 0xD0, "too many texts"
+    return ulaw_to_pcm(bytes([code])) * (round(seconds / FRAME_SECONDS) * FRAME_BYTES // 2)
+
+
+def text_of(frame: bytes) -> str:
+    """Which text a frame is of, "" for silence."""
+    if not any(frame):
+        return ""
+    return next((text for text in _texts if frame[:8] == sound(text)[:8]), TONE)
+
+
+class SteadyPrompts:
+    """Says every text as its sound, in pieces that do not end where frames do."""
+
+    async def render(self, text: str, language: str, template: str = "") -> AsyncIterator[bytes]:
+        pcm = sound(text, SECONDS)
+        yield pcm[:1002]
+        yield pcm[1002:]
+
+
+class SteadyEars:
+    """Understands those sounds; `asked` are the languages in which it listened."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def hears(self, language: str) -> bool:
+        return True
+
+    def listen(self, hearing: Hearing, notify: Callable[[SpeechEvent], None]) -> Listener:
+        self.asked.append(hearing.grammar.language)
+        return _SteadyEar(hearing, notify)
+
+
+class _SteadyEar:
+    def __init__(self, hearing: Hearing, notify: Callable[[SpeechEvent], None]):
+        self._hearing = hearing
+        self._notify: Callable[[SpeechEvent], None] | None = notify
+        self._said = ""
+        self._quiet = 0.0
+
+    def feed(self, frame: bytes) -> None:
+        now = asyncio.get_running_loop().time()
+        if any(frame):
+            self._quiet = 0.0
+            if not self._said and self._notify is not None:
+                self._said = text_of(frame)
+                self._notify(SpeechStarted(now))
+        elif self._said:
+            self._quiet += FRAME_SECONDS
+            if self._quiet >= self._hearing.complete and self._notify is not None:
+                said, self._said = self._said, ""
+                self._notify(Heard(said, 0.95, ended_at=now))
+
+    def close(self) -> None:
+        self._notify = None
+
+
+class Dialogue:
+    """A runner of one conversation without a database; `left` is what became of it."""
+
+    def __init__(self, flow: str):
+        self.events: list[Event] = []
+        self.left_by: list[str] = []
+        self._bundle = loader.load({"main.yaml": flow}, "main")
+        self._state: Any = None
+        self._port: LegPort | None = None
+
+    async def begin(self, port: LegPort, started: Started) -> None:
+        self._port = port
+        self._state, effects = engine.start(self._bundle, started, self._now())
+        await port.perform(effects)
+
+    async def resume(self, port: LegPort) -> bool:
+        return False
+
+    async def report(self, conversation_id: str, event: Event) -> None:
+        assert self._port is not None
+        self.events.append(event)
+        self._state, effects = engine.advance(self._bundle, self._state, event, self._now())
+        await self._port.perform(effects)
+
+    async def left(self, port: LegPort, cause: str) -> None:
+        self.left_by.append(cause)
+
+    async def lost(self, port: LegPort) -> None:
+        self.left_by.append("lost")
+
+    def wants_recording(self, conversation_id: str) -> str:
+        return ""
+
+    def _now(self) -> datetime:
+        return EPOCH
+
+
+class Messages:
+    """Keeps voice messages as (PCM, seconds)."""
+
+    def __init__(self) -> None:
+        self.kept: list[tuple[bytes, float]] = []
+
+    async def keep_message(
+        self, conversation_id: str, leg_id: str, name: str, pcm: bytes, seconds: float
+    ) -> str:
+        self.kept.append((pcm, seconds))
+        return name
