@@ -33,7 +33,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from ivr.flow import asking, commands, invitations, nodes, redial, schema
+from ivr.flow import answering, asking, commands, invitations, nodes, redial, schema
 from ivr.flow.events import (
     AgentJoined,
     AgentLeft,
@@ -207,7 +207,7 @@ def _digits_pressed(run: Run, event: DigitsPressed) -> str | None:
         return redial.pressed(run, event.digits)
     if run.state.waiting.kind != "answer" or node is None:
         return None
-    return asking.pressed(run, node, event.digits)
+    return answering.pressed(run, node, event.digits)
 
 
 def _speech_heard(run: Run, event: SpeechHeard) -> str | None:
@@ -217,7 +217,7 @@ def _speech_heard(run: Run, event: SpeechHeard) -> str | None:
     cut = tuple((text[:TEXT_LIMIT], _probability(sure)) for text, sure in readings)
     node = asking.asking_node(run)
     if run.state.waiting.kind == "answer" and node is not None:
-        return asking.heard(run, node, cut)
+        return answering.heard(run, node, cut)
     if run.state.waiting.kind == "redial":
         return redial.heard(run, *cut[0])
     return _commanded(run, *cut[0], "speech")
@@ -234,7 +234,7 @@ def _text_received(run: Run, event: TextReceived) -> str | None:
     text = event.text[:TEXT_LIMIT]
     node = run.flow.nodes[run.frame.node]
     if run.state.waiting.kind == "answer" and (asked := asking.asking_node(run)):
-        return asking.typed(run, asked, text)
+        return answering.typed(run, asked, text)
     if run.state.waiting.kind == "record" and isinstance(node, schema.RecordNode) and text.strip():
         return _message(run, node, text, 0.0)
     if run.state.waiting.kind == "redial":
@@ -265,7 +265,7 @@ def _timed_out(run: Run, event: TimedOut) -> str | None:
     node = asking.asking_node(run)
     if run.state.waiting.kind != "answer" or node is None:
         return None
-    return asking.missed(run, node, "no_input")
+    return answering.missed(run, node, "no_input")
 
 
 def _hung_up(run: Run, event: HungUp) -> str | None:

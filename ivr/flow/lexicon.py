@@ -39,6 +39,12 @@ REFUSALS: Mapping[str, tuple[str, ...]] = {
 }
 """How a correction begins ("no, one two three"), longest first within each language."""
 
+CORRECTING: Mapping[str, tuple[str, ...]] = {
+    "en": ("no", "not", "but", "it's", "it", "is"),
+    "zh": ("不对", "不是", "是", "应该是"),
+}
+"""Words of a correction that are not part of what is right."""
+
 YES_NO: Mapping[str, tuple[str, str]] = {"en": ("yes", "no"), "zh": ("是", "否")}
 """How a yes and a no are read back."""
 
@@ -46,6 +52,7 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
     "en": {
         "confirm": "I heard {value}. Is that right?",
         "yes_or_no": "Please say yes or no, or press 1 for yes or 2 for no.",
+        "corrected": "All right, {value}.",
         "no_input": "I did not hear you.",
         "no_match": "Sorry, I did not get that.",
         "keys": "Please use the keypad this time.",
@@ -59,6 +66,7 @@ SENTENCES: Mapping[str, Mapping[str, str]] = {
     "zh": {
         "confirm": "我听到的是{value}，对吗？",
         "yes_or_no": "请说对或不对，或者按1表示对，按2表示不对。",
+        "corrected": "好的，{value}。",
         "no_input": "我没有听到您的声音。",
         "no_match": "抱歉，我没有听懂。",
         "keys": "这次请用按键输入。",

@@ -6,7 +6,7 @@ values of slots, or a global command.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from functools import lru_cache
@@ -117,7 +117,11 @@ class Answers:
             value = parse(self.slot, text, self.language, now)
             if value is not None or alone:
                 return {} if value is None else {self.slot.name: value}
-        return _spread(plain, (self.slot, *self.others), self.language, now)
+
+        def read(slot: Slot, piece: str) -> Any:
+            return parse(slot, piece, self.language, now)
+
+        return spread(plain, (self.slot, *self.others), read)
 
 
 def parse(slot: Slot, text: str, language: str, now: datetime) -> Any:
@@ -133,7 +137,10 @@ def parse(slot: Slot, text: str, language: str, now: datetime) -> Any:
     )
 
 
-def _spread(plain: str, slots: Sequence[Slot], language: str, now: datetime) -> dict[str, Any]:
+Read = Callable[[Slot, str], Any]
+
+
+def spread(plain: str, slots: Sequence[Slot], read: Read) -> dict[str, Any]:
     """The values of several slots in one answer, each cut out before the next is looked for.
 
     What is hardest to mistake comes first: the three of "at three" is no number of people. A day
@@ -148,26 +155,22 @@ def _spread(plain: str, slots: Sequence[Slot], language: str, now: datetime) -> 
     for _ in wanted:
         for slot in wanted:
             for at, piece in enumerate(pieces if slot.name not in values else ()):
-                value = parse(slot, piece, language, now)
+                value = read(slot, piece)
                 if value is not None:
                     values[slot.name] = value
-                    pieces[at : at + 1] = _around(slot, piece, value, language, now)
+                    pieces[at : at + 1] = _around(slot, piece, value, read)
                     break
     return values
 
 
-def _around(slot: Slot, piece: str, value: Any, language: str, now: datetime) -> list[str]:
+def _around(slot: Slot, piece: str, value: Any, read: Read) -> list[str]:
     """What is left on both sides of the fewest words that give the value."""
     glue = " " if " " in piece else ""
     words = piece.split() if glue else list(piece)
     first, last = 0, len(words)
-    while last - first > 1 and value == parse(
-        slot, glue.join(words[first + 1 : last]), language, now
-    ):
+    while last - first > 1 and value == read(slot, glue.join(words[first + 1 : last])):
         first += 1
-    while last - first > 1 and value == parse(
-        slot, glue.join(words[first : last - 1]), language, now
-    ):
+    while last - first > 1 and value == read(slot, glue.join(words[first : last - 1])):
         last -= 1
     return [glue.join(side) for side in (words[:first], words[last:]) if side]
 
@@ -180,17 +183,20 @@ def answers(
     language: str,
     commands: tuple[str, ...],
     others: tuple[str, ...] = (),
+    told: tuple[str, ...] = (),
 ) -> Answers:
-    """What answers a node's question, `slot` being asked for where it fills slots."""
+    """What answers a node's question, `slot` being asked for where it fills slots. `others` may be
+    told at once, and `told` corrected."""
     asked = flow.nodes.get(node)
     if isinstance(asked, MenuNode):
         return _menu(asked, flow, language, commands)
     if isinstance(asked, CollectNode):
         wanted = tuple(flow.slots[name] for name in others)
-        return _collect(flow.slots[slot], wanted, language, commands)
+        known = tuple(flow.slots[name] for name in told)
+        return _collect(flow.slots[slot], wanted, language, commands, known)
     if isinstance(asked, ConfirmNode):
         read_out = [flow.slots[name] for name in sorted(asked.ask.names & set(flow.slots))]
-        return _yes_no(language, commands, *_vocabulary(read_out, language))
+        return _yes_no(language, commands, *_correcting(*_vocabulary(read_out, language), language))
     if isinstance(asked, OfferNode):
         return _yes_no(language, commands)
     return _build(language, commands)
@@ -205,7 +211,16 @@ def confirmation(
     refusals = lexicon.in_language(lexicon.REFUSALS, language)
     own = [*corrected.meanings]
     joined = [phrases.normalise(f"{word} {phrase}") for word in refusals[-1:] for phrase in own]
-    return _yes_no(language, commands, (*own, *joined), corrected.grammar.words)
+    whole, words = _correcting((*own, *joined), corrected.grammar.words, language)
+    return _yes_no(language, commands, whole, words)
+
+
+def _correcting(
+    whole: tuple[str, ...], words: tuple[str, ...], language: str
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The phrases and words of values, with those that stand around one in a correction."""
+    around = lexicon.in_language(lexicon.CORRECTING, language) if words else ()
+    return whole, tuple(dict.fromkeys((*words, *around)))
 
 
 @lru_cache(maxsize=64)
@@ -261,7 +276,11 @@ def _menu(node: MenuNode, flow: Flow, language: str, commands: tuple[str, ...]) 
 
 
 def _collect(
-    slot: Slot, others: tuple[Slot, ...], language: str, commands: tuple[str, ...]
+    slot: Slot,
+    others: tuple[Slot, ...],
+    language: str,
+    commands: tuple[str, ...],
+    told: tuple[Slot, ...] = (),
 ) -> Answers:
     keypad = _KEYPADS.get(slot.type, Keypad(minimum=slot.minimum, maximum=slot.maximum))
     choices: tuple[Choice, ...] = ()
@@ -272,7 +291,9 @@ def _collect(
             for number, name in enumerate(slot.options.get(language, {}), 1)
         )
         keypad = Keypad(options=tuple(choice.key for choice in choices if choice.key))
-    whole, words = _vocabulary((slot, *others), language)
+    whole, words = _vocabulary((slot, *others, *told), language)
+    if told:
+        whole, words = _correcting(whole, words, language)
     return _build(
         language,
         commands,
