@@ -17,7 +17,8 @@ LIMIT = 1.5
 CALM_SECONDS = 5.0
 """So long the wait must have been less than half the limit before speech is offered again."""
 
-_WEIGHT = 0.2  # of the latest utterance in the running mean of their cost
+# Of the latest utterance in the running mean of their cost: a rise is believed sooner than a fall.
+_RISE, _FALL = 0.5, 0.2
 
 
 class Load:
@@ -99,19 +100,28 @@ class Work:
         if not self._asked:
             return
         key, waiting = self._asked.popleft()
-        workers = self._load._side_by_side
-        # Of the time until then only this much was its own; the rest went to those before it.
-        share = workers / max(waiting, workers)
-        self._cost += (now - self._load._waiting.pop(key)) * share
+        self._cost += self._own(now - self._load._waiting.pop(key), waiting)
 
-    def over(self) -> None:
+    def over(self, now: float) -> None:
         """The utterance is read or given up. Idempotent."""
         if self._over:
             return
         self._over = True
-        self._load._in_hand -= 1
-        for key, _ in self._asked:
-            self._load._waiting.pop(key, None)
+        load = self._load
+        load._in_hand -= 1
+        unread = 0.0
+        for key, waiting in self._asked:
+            waited = now - load._waiting.pop(key)
+            if waiting > load._side_by_side:  # alone, it waited for one that hangs
+                unread += self._own(waited, waiting)
         self._asked.clear()
-        if self._cost:
-            self._load.seconds += _WEIGHT * (self._cost - self._load.seconds)
+        # What was not read would have cost more than this, so it says nothing of a fall.
+        if self._cost + unread > load.seconds:
+            load.seconds += _RISE * (self._cost + unread - load.seconds)
+        elif self._cost and not unread:
+            load.seconds += _FALL * (self._cost - load.seconds)
+
+    def _own(self, waited: float, waiting: int) -> float:
+        """How much of a wait was its own; the rest went to those before it."""
+        workers = self._load._side_by_side
+        return waited * workers / max(waiting, workers)

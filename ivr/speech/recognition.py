@@ -278,7 +278,7 @@ class _Served:
                 connection.work = work
                 yield connection
         finally:
-            work.over()
+            work.over(asyncio.get_running_loop().time())
             self._look()
 
     async def _connect(self, held: AsyncExitStack, wait: float) -> RecognizerConnection:

@@ -30,7 +30,7 @@ def test_more_than_is_read_in_time_is(workers: int) -> None:
     under_way = begin(hotline, 4 * workers)
     assert not hotline.takes(), "1.6 s until its turn"
     assert hotline.shedding(0)
-    under_way.pop().over()
+    under_way.pop().over(0)
     assert hotline.takes(), "whoever is already asked by speech is let in while there is room"
     assert hotline.shedding(0), "but nobody new is asked"
 
@@ -40,7 +40,7 @@ def test_speech_is_offered_again_after_a_calm_while() -> None:
     under_way = begin(hotline, 4)
     assert hotline.shedding(0)
     for work in under_way:
-        work.over()
+        work.over(2)
     assert hotline.shedding(1)
     assert hotline.shedding(CALM_SECONDS - 0.01)
     assert not hotline.shedding(1 + CALM_SECONDS)
@@ -50,10 +50,10 @@ def test_a_calm_that_is_broken_begins_anew() -> None:
     hotline = load()
     under_way = begin(hotline, 4)
     assert hotline.shedding(0)
-    under_way[0].over()
+    under_way[0].over(1)
     assert hotline.shedding(CALM_SECONDS - 1), "three are in hand, which is over half the limit"
     for work in under_way:
-        work.over()
+        work.over(2)
     assert hotline.shedding(CALM_SECONDS + 1)
     assert not hotline.shedding(2 * CALM_SECONDS)
 
@@ -61,19 +61,12 @@ def test_a_calm_that_is_broken_begins_anew() -> None:
 def test_what_an_utterance_costs_is_learnt_without_the_wait_for_the_others() -> None:
     hotline = load(seconds=0.1)
     for _ in range(30):
-        for number, work in enumerate(begin(hotline, 3), 1):
-            work.asked(0)
-            work.answered(0.5 * number)
-            work.over()
-    assert hotline.seconds == pytest.approx(0.9, abs=0.2), "each alone: it took these 0.5 to 1.5 s"
-    hotline = load(seconds=0.1)
-    for _ in range(30):
         works = begin(hotline, 3)
         for work in works:
             work.asked(0)
         for number, work in enumerate(works, 1):
             work.answered(0.5 * number)
-            work.over()
+            work.over(2)
     assert hotline.seconds == pytest.approx(0.5, abs=0.05), "all at once: 0.5 s were its own"
 
 
@@ -84,7 +77,7 @@ def test_each_reading_of_an_utterance_counts() -> None:
         for at in (1, 2, 3):
             work.asked(at)
             work.answered(at + 0.1)
-        work.over()
+        work.over(2)
     assert hotline.seconds == pytest.approx(0.3, abs=0.01)
 
 
@@ -108,8 +101,8 @@ def test_what_is_given_up_is_no_load_any_more() -> None:
     under_way = begin(hotline, 5)
     for work in under_way:
         work.asked(0)
-        work.over()
-        work.over()
+        work.over(2)
+        work.over(2)
         work.asked(1)
         work.answered(2)
     assert hotline.in_hand == 0 and hotline.wait == 0
@@ -122,11 +115,33 @@ def test_however_slow_it_was_the_next_utterance_is_let_in() -> None:
     assert hotline.takes() and not hotline.shedding(0)
 
 
+def test_what_is_given_up_behind_others_shows_what_it_would_have_cost() -> None:
+    hotline = load()
+    under_way = begin(hotline, 2)
+    for work in under_way:
+        work.asked(0)
+    under_way[1].over(4)
+    assert hotline.seconds == pytest.approx(1.2), "half of these 4 s, and half believed at once"
+    under_way[0].over(4)
+    assert hotline.seconds == pytest.approx(1.2), "whoever waits alone waits for one that hangs"
+
+
+def test_a_rise_in_cost_is_believed_sooner_than_a_fall() -> None:
+    dearer, cheaper = load(seconds=0.2), load(seconds=2)
+    for hotline, cost in ((dearer, 2.0), (cheaper, 0.2)):
+        for _ in range(2):
+            work = hotline.utterance()
+            work.asked(0)
+            work.answered(cost)
+            work.over(cost)
+    assert dearer.seconds > cheaper.seconds
+
+
 def test_stray_answers_do_no_harm() -> None:
     hotline = load()
     work = hotline.utterance()
     work.answered(1)
-    work.over()
+    work.over(2)
     assert hotline.seconds == 0.4
 
 
@@ -164,7 +179,7 @@ def test_whoever_is_let_in_is_read_in_time(callers: int, cost: float, workers: i
                 plan(turn + cost, "answered", work)
             case "answered", Work():
                 work.answered(now)
-                work.over()
+                work.over(now)
                 delays.append((now, now - asked[work]))
                 plan(now + 3, "speaks")
     learnt = [delay for at, delay in delays if at > 20]
