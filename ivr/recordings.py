@@ -37,11 +37,11 @@ log = structlog.get_logger(__name__)
 
 CALL, MESSAGE = "call", "message"
 
-MOST_WAITING = 16 * 1024 * 1024
-"""Bytes that may wait for the disk, those of all calls together."""
+MOST_WAITING = 64 * 1024 * 1024
+"""Bytes that may wait for the disk, those of all calls together: ten seconds of 200 calls."""
 
-MESSAGE_SECONDS = 5.0
-"""How long the caller who has left a message waits for the disk."""
+PATIENCE_SECONDS = 5.0
+"""How long somebody waits for the disk: a caller who has left a message, or who wants to hear."""
 
 SWEEP_SECONDS = 3600.0
 
@@ -145,7 +145,7 @@ class Recordings:
         name in a conversation again takes the place of the first."""
         reference = hashlib.sha256(f"{conversation_id} {name}".encode()).hexdigest()[:32]
         try:
-            async with asyncio.timeout(MESSAGE_SECONDS):
+            async with asyncio.timeout(PATIENCE_SECONDS):
                 row = await self._row(reference, conversation_id, leg_id, MESSAGE)
                 if row is None:
                     return ""
@@ -241,11 +241,12 @@ class Recordings:
 
     async def file(self, recording: Recording) -> Path | None:
         """Where it can be read; None while it is written, when it is lost, or in another folder."""
+        path = self._path(recording.id)
         try:
-            here = recording.place == await self._known_place() and recording.state == "kept"
-            path = self._path(recording.id)
-            return path if here and await self.disk.ask(path.is_file) else None
-        except (OSError, StoreError):
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                here = recording.place == await self._known_place() and recording.state == "kept"
+                return path if here and await self.disk.ask(path.is_file) else None
+        except (OSError, StoreError):  # a disk that does not answer is an OSError too
             return None
 
     # --- keeping house ---------------------------------------------------------------------------

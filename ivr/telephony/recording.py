@@ -36,7 +36,6 @@ SECRET_TAIL = 0.5
 
 ANNOUNCEMENT_SECONDS = 20.0
 _SPY_SECONDS = 5.0
-_END_SECONDS = 5.0
 _PIECE_FRAMES = 50
 _MOST_BEHIND = 1.0
 _CHANNEL = re.compile(r"[A-Za-z0-9_.@:/;+-]{1,200}")
@@ -123,15 +122,16 @@ class CallRecording:
             self._unheard = 0 if secret else round(SECRET_TAIL / FRAME_SECONDS)
 
     async def end(self) -> None:
-        """The call is over."""
+        """The call is over. Waits for nothing: what is still to be written is done by itself."""
         self.part()
         if self._beginning is not None:
-            await asyncio.wait({self._beginning}, timeout=_END_SECONDS)
-            self._beginning.cancel()
-        if self._track is not None:
-            self._flush()
-            self._track.end()
-            self._track = None
+            self._beginning.add_done_callback(lambda _: self._close())
+
+    def _close(self) -> None:
+        self._flush()
+        track, self._track = self._track, None
+        if track is not None:
+            track.end()
 
     # --- with the flow ---------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ from typing import Any
 from cti.app import SystemClock
 from cti.screenpop import ConversationView
 from cti.service import Desk
-from ivr.config import AsteriskSettings, Settings
+from ivr.config import AsteriskSettings, RecordingSettings, Settings
 from ivr.flow.events import Fetch, FetchAnswered
 from ivr.library import Library
 from ivr.recordings import Recordings
@@ -76,6 +76,7 @@ class Call:
         self.variables = {"HOTLINE_CONVERSATION": conversation}
         self.commands: list[str] = []
         self.talking = asyncio.Event()
+        self.tone_ended = asyncio.Event()
         self.dialled = asyncio.Event()
         self.dial_ends: asyncio.Future[str] = asyncio.get_running_loop().create_future()
         self.left_to_dialplan = asyncio.Event()
@@ -132,8 +133,12 @@ class Call:
         self._audio.write(b"\x01\x00\x10" + uuid.UUID(asked[1]).bytes)
         self.talking.set()
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            loud = False
             while (head := await reader.readexactly(3))[0]:
-                await reader.readexactly(int.from_bytes(head[1:], "big"))
+                heard = any(await reader.readexactly(int.from_bytes(head[1:], "big")))
+                if loud and not heard:
+                    self.tone_ended.set()
+                loud = heard
         self.talking.clear()
         self._audio.close()
 
@@ -141,6 +146,13 @@ class Call:
         await asyncio.wait_for(self.talking.wait(), 5)
         assert self._audio is not None
         self._audio.write(b"\x03\x00\x01" + key.encode())
+
+    async def speak(self, seconds: float) -> None:
+        """A loud noise, all at once."""
+        await asyncio.wait_for(self.talking.wait(), 5)
+        assert self._audio is not None
+        frame = b"\x10\x01\x40" + b"\x00\x20\x00\xe0" * 80
+        self._audio.write(frame * round(seconds / 0.02))
 
 
 class Exchange:
@@ -151,12 +163,18 @@ class Exchange:
         self.manager = Manager()
         self.tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, reactor: Any, flow: str) -> None:
+    async def start(
+        self, reactor: Any, flow: str, recording: RecordingSettings | None = None
+    ) -> None:
         (self.folder / "main.yaml").write_text(flow)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = probe.getsockname()[1]
-        settings = Settings(state_dir=self.folder, asterisk=AsteriskSettings(audio_port=port))
+        settings = Settings(
+            state_dir=self.folder,
+            asterisk=AsteriskSettings(audio_port=port),
+            recording=recording or RecordingSettings(),
+        )
         clock = SystemClock()
         self.store = await Store.open(f"sqlite:///{self.folder / 'test.db'}")
         library = Library(self.store, clock)

@@ -228,7 +228,7 @@ async def test_a_disk_that_hangs_costs_seconds_and_bounded_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(recordings, "MOST_WAITING", 3 * len(SECOND))
-    monkeypatch.setattr(recordings, "MESSAGE_SECONDS", 0.01)
+    monkeypatch.setattr(recordings, "PATIENCE_SECONDS", 0.01)
     archive = make()
     track = await archive.begin("c1", "leg")
     assert track is not None
@@ -238,6 +238,8 @@ async def test_a_disk_that_hangs_costs_seconds_and_bounded_memory(
         track.write(second * len(SECOND), SECOND)
     assert archive._waiting == 3 * len(SECOND)
     assert await archive.keep_message("c1", "leg", "record-1", SECOND, 1.0) == ""
+    [row] = [row for row in await store.recordings("c1") if row.kind == "call"]
+    assert await archive.file(row) is None  # and whoever wants to hear does not wait for ever
     os.write(write, b"x")
     await archive.disk.ask(lambda: None)
     track.write(10 * len(SECOND), SECOND)  # the disk is back

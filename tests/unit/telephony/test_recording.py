@@ -109,6 +109,7 @@ class Rig:
         self.spied: list[str] = []
         self.spies: list[Audio] = []
         self.manager_up = True
+        self.hangs: asyncio.Event | None = None
         self.settings = Settings(recording=RecordingSettings(enabled=True))
         self._awaited: list[asyncio.Future[Any]] = []
         self._voice = voice
@@ -125,6 +126,8 @@ class Rig:
         self.audio = Audio()
 
     async def _begin(self, conversation_id: str, leg_id: str) -> Tape | None:
+        if self.hangs is not None:
+            await self.hangs.wait()
         return self.tape
 
     async def _render(self, text: str, language: str, template: str = "") -> AsyncIterator[bytes]:
@@ -171,6 +174,7 @@ def call(work: Callable[[Rig], Coroutine[Any, Any, None]], **rig: Any) -> Rig:
         await work(made)
         await made.recording.end()
         made.audio.hang_up()
+        await asyncio.sleep(0)
         return made
 
     return virtual.run(run())
@@ -244,6 +248,27 @@ def test_a_call_goes_on_when_there_can_be_no_recording() -> None:
         await asyncio.sleep(1)
 
     assert call(work, allowed=False).spied == []
+
+
+def test_a_call_does_not_wait_for_a_recording_that_cannot_begin() -> None:
+    """A database or a disk that hangs; when it is back, what was begun is ended."""
+    back = asyncio.Event()
+
+    async def work() -> None:
+        rig = Rig()
+        rig.hangs = back
+        await rig.begin()
+        await asyncio.sleep(1)
+        before = asyncio.get_running_loop().time()
+        await rig.recording.end()
+        assert asyncio.get_running_loop().time() == before
+        rig.audio.hang_up()
+        assert rig.tape is not None and not rig.tape.ended
+        back.set()
+        await asyncio.sleep(0.1)
+        assert rig.tape.ended
+
+    virtual.run(work())
 
 
 # --- secrets -------------------------------------------------------------------------------------

@@ -13,8 +13,9 @@ import pytest
 import pytest_asyncio
 
 from cti import protocol
+from ivr.config import RecordingSettings
 from ivr.flow.events import Event
-from ivr.model import Agent
+from ivr.model import Agent, Recording
 from tests.fakes.pbx import UNIQUE_ID, Call, Exchange
 
 FLOW = """
@@ -188,3 +189,68 @@ async def test_a_transfer_that_outlived_the_server_is_not_dialled_again(
         assert not back.dialled.is_set() and call.variables["HOTLINE_DONE"] == "1"
     else:
         await asyncio.wait_for(back.dialled.wait(), 5)
+
+
+# --- recordings ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_calls_are_recorded_where_flow_and_settings_both_say_so(
+    reactor: Any, tmp_path: Path, wanted: bool, allowed: bool
+) -> None:
+    flow = FLOW.replace("start:", "record_calls: true\nstart:") if wanted else FLOW
+    exchange = Exchange(tmp_path)
+    await exchange.start(reactor, flow, RecordingSettings(enabled=allowed))
+    try:
+        call = exchange.call()
+        await asked(exchange, call)
+        call.agi.transport.abort()
+        del exchange.manager.channels[UNIQUE_ID]
+        assert await ended(exchange, call)
+        async with asyncio.timeout(5):
+            while any(row.state == "open" for row in await recordings(exchange, call)):
+                await asyncio.sleep(0.01)
+        assert bool(await recordings(exchange, call)) is (wanted and allowed)
+        kept = list((tmp_path / "recordings").glob("*.wav"))
+        assert bool(kept) is (wanted and allowed)
+    finally:
+        await exchange.stop()
+        await exchange.store.close()
+
+
+async def recordings(exchange: Exchange, call: Call) -> list[Recording]:
+    return await exchange.store.recordings(call.conversation)
+
+
+async def test_a_message_is_taken_from_the_tone_to_the_key_and_kept(
+    reactor: Any, tmp_path: Path
+) -> None:
+    flow = """
+flow: main
+languages: [en]
+start: note
+slots: {message: {type: text}}
+nodes:
+  note: {record: {slot: message, ask: Speak., max: 20s}, then: bye}
+  bye: {end: {}}
+"""
+    exchange = Exchange(tmp_path)
+    await exchange.start(reactor, flow)
+    try:
+        call = exchange.call()
+        await asked(exchange, call)
+        await asyncio.wait_for(call.tone_ended.wait(), 5)
+        await call.speak(1.0)
+        await call.press("#")
+        await exchange.until_kind(call.conversation, "recorded")
+        assert await ended(exchange, call)
+        [row] = await recordings(exchange, call)
+        assert (row.kind, row.state) == ("message", "kept")
+        assert row.seconds == pytest.approx(1.0)
+        entries = await exchange.store.timeline(call.conversation)
+        [taken] = [entry.body for entry in entries if entry.kind == "recorded"]
+        assert taken["reference"] == row.id
+    finally:
+        await exchange.stop()
+        await exchange.store.close()
