@@ -29,7 +29,7 @@ import psutil
 
 from ivr.config import Settings
 from ivr.errors import SettingsError, TelephonyError
-from ivr.telephony import pbx_debian
+from ivr.telephony import pbx_debian, punctual
 from ivr.telephony.pbx_debian import OLDEST, Asterisk
 
 AGENT_PHONES = tuple(str(number) for number in range(1001, 1021))
@@ -269,6 +269,7 @@ def up(settings: Settings, progress: Callable[[str], None] = lambda line: None) 
                 process.wait()
                 raise TelephonyError(f"Asterisk was not ready after {_BOOT_SECONDS:.0f} s: {log}")
             time.sleep(0.05)
+        punctual.let_first(process.pid)
         progress(f"Asterisk {asterisk.version} is up after {time.monotonic() - started:.1f} s")
         return status(settings)
 

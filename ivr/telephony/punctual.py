@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
+from pathlib import Path
 
 import structlog
 
@@ -18,18 +19,32 @@ from ivr.ports import FRAME_SECONDS
 
 log = structlog.get_logger(__name__)
 
-_NICENESS = -10
+_OURS = 1  # the least priority in real time
+_ASTERISKS = 10  # as with its own option -p, which however ends it where the system says no
 
 
 def go_first() -> bool:
     """Put this thread before the machine's other work; whether the system let us (it wants root,
-    CAP_SYS_NICE or `LimitNICE=`). Threads and processes started from here on are not put first:
+    CAP_SYS_NICE or `LimitRTPRIO=`). Threads and processes started from here on are not put first:
     recognition and synthesis may take what is left.
     """
+    return _first(0, _OURS, os.SCHED_RESET_ON_FORK)
+
+
+def let_first(pid: int) -> bool:
+    """The same for another process that deals with audio, an Asterisk: its threads of now and those
+    that they will start."""
     try:
-        # On Linux this is the thread's alone, and the flag keeps its children from inheriting it.
-        os.setpriority(os.PRIO_PROCESS, 0, _NICENESS)
-        os.sched_setscheduler(0, os.SCHED_OTHER | os.SCHED_RESET_ON_FORK, os.sched_param(0))
+        threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+    except OSError:  # it is gone, or this is not Linux
+        return False
+    return all([_first(thread, _ASTERISKS, 0) for thread in threads])
+
+
+def _first(pid: int, priority: int, flags: int) -> bool:
+    # Niceness would not do: Linux weighs it within a session alone (sched(7), autogroup).
+    try:
+        os.sched_setscheduler(pid, os.SCHED_RR | flags, os.sched_param(priority))
     except (OSError, AttributeError) as error:
         log.info("calls have no priority over the machine's other work", reason=str(error))
         return False

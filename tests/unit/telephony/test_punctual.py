@@ -13,27 +13,36 @@ import pytest
 from ivr.observe import LOOP_BLOCKED
 from ivr.telephony import punctual
 
-_PRIORITIES = """
+_POLICIES = """
 import os, subprocess, sys
 from ivr.telephony import punctual
 allowed = punctual.go_first()
-child = [sys.executable, "-c", "import os; print(os.nice(0))"]
-print(allowed, os.nice(0), subprocess.check_output(child, text=True).strip())
+child = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
+print(allowed, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
+print(subprocess.check_output(child, text=True))
 """
 
 
 def test_the_loop_goes_first_and_its_children_do_not() -> None:
-    told = subprocess.check_output([sys.executable, "-c", _PRIORITIES], text=True).split()[-3:]
-    allowed, ours, childs = told
-    assert (allowed == "True") == (int(ours) < 0)
-    assert int(childs) >= 0
+    told = subprocess.check_output([sys.executable, "-c", _POLICIES], text=True).split()
+    allowed, ours, childs = told[-3:]
+    assert (allowed == "True") == (int(ours) == os.SCHED_RR)
+    assert int(childs) == os.SCHED_OTHER
+
+
+def test_an_asterisk_goes_first_if_it_may() -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        allowed = punctual.let_first(process.pid)
+        assert (os.sched_getscheduler(process.pid) == os.SCHED_RR) == allowed
+        process.kill()
+    assert not punctual.let_first(process.pid)  # it is gone
 
 
 def test_without_the_right_to_it_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> None:
         raise PermissionError("not yours")
 
-    monkeypatch.setattr(os, "setpriority", refuse)
+    monkeypatch.setattr(os, "sched_setscheduler", refuse)
     assert not punctual.go_first()
 
 
