@@ -41,7 +41,9 @@ class _Voice(Protocol):
 
     async def warm(self, languages: Iterable[str]) -> None: ...
 
-    async def speak(self, text: str, language: str, play: Callable[[bytes], None]) -> bool: ...
+    async def speak(
+        self, text: str, language: str, play: Callable[[bytes], None], *, patient: bool = False
+    ) -> bool: ...
 
 
 class PromptStore:
@@ -86,7 +88,7 @@ class PromptStore:
             for text, language in dict.fromkeys(texts)
             if not self.recorded(text, language)
             for sentence in sentences(text)
-            if HOLE not in sentence
+            if HOLE not in sentence and not self.recorded(sentence, language)
         ]
         wanted = list(dict.fromkeys(wanted))
         # Whether or not anything is to be made now: the first changing prompt must find them warm.
@@ -96,8 +98,11 @@ class PromptStore:
         if not all(self._there(*each) for each in wanted):
             await warming
         for number, (sentence, language) in enumerate(wanted, 1):
-            async for _ in self.render(sentence, language):
-                pass
+            try:
+                async for _ in self._sentence(sentence, language, patient=True):
+                    pass
+            except SpeechError as error:
+                log.error("a sentence is not ready", language=language, reason=str(error))
             if number % 50 == 0 or number == len(wanted):
                 progress(f"prompts: {number} of {len(wanted)} sentences")
 
@@ -108,13 +113,15 @@ class PromptStore:
             name = self._name(sentence, language)
         except SpeechError:
             return True
-        return self.recorded(sentence, language) or self._cache.holds(name)
+        return self._cache.holds(name)
 
     def _name(self, sentence: str, language: str) -> str:
         voice = self._voices.voice(language)
         return hashlib.sha256("\0".join((voice, language, sentence)).encode()).hexdigest()
 
-    async def _sentence(self, text: str, language: str) -> AsyncIterator[bytes]:
+    async def _sentence(
+        self, text: str, language: str, *, patient: bool = False
+    ) -> AsyncIterator[bytes]:
         """Raises SpeechError, at once or after some of it."""
         asked = time.monotonic()
         name = self._name(text, language)
@@ -127,7 +134,7 @@ class PromptStore:
         if rendering is None:
             # A task of its own, because the caller who asked first may hang up while another waits.
             rendering = self._making[name] = _Rendering()
-            rendering.follow(self._make(name, text, language, rendering))
+            rendering.follow(self._make(name, text, language, rendering, patient))
         first = True
         async for pcm in rendering.pieces():
             if first:
@@ -135,13 +142,15 @@ class PromptStore:
             first = False
             yield pcm
 
-    async def _make(self, name: str, text: str, language: str, rendering: _Rendering) -> None:
+    async def _make(
+        self, name: str, text: str, language: str, rendering: _Rendering, patient: bool
+    ) -> None:
         try:
             pcm = await self._cache.read(name)
             if pcm is not None:
                 rendering.source = "file"
                 rendering.play(pcm)
-            elif await self._voices.speak(text, language, rendering.play):
+            elif await self._voices.speak(text, language, rendering.play, patient=patient):
                 await self._cache.write(name, rendering.whole)
         finally:
             del self._making[name]

@@ -41,9 +41,12 @@ from ivr.wire.audio import pcm_from_floats
 log = structlog.get_logger(__name__)
 
 LONGEST_TEXT = 1000  # characters; a prompt is split into sentences long before that
-_FIRST_SECONDS = 2.0  # until it must have begun to speak, whoever else it speaks for
+_FIRST_SECONDS = 2.0  # from its turn until it must have begun to speak
 _EACH_SECONDS = 0.01  # more for each character
 _NEXT_SECONDS = 3.0  # between two pieces of a sentence
+_TURN_SECONDS = 0.5  # a caller waits for a voice that is loading or busy, if another can stand in
+_LAST_SECONDS = 3.0  # and if none can
+_PATIENT_SECONDS = 60.0  # who renders ahead waits
 _START_SECONDS = 30.0
 _LEAVE_SECONDS = 2.0
 _FAULTS = 2  # in a row, after which a voice rests before it is started again
@@ -80,9 +83,12 @@ class Voices:
                 names.update(self._order(language))
         await asyncio.gather(*(self._warm(name) for name in names))
 
-    async def speak(self, text: str, language: str, play: Callable[[bytes], None]) -> bool:
+    async def speak(
+        self, text: str, language: str, play: Callable[[bytes], None], *, patient: bool = False
+    ) -> bool:
         """Give `play` PCM piece by piece. True if the language's own voice spoke, false if another
-        stood in for it. Raises SpeechError where none could, or one stopped halfway."""
+        stood in for it; `patient` is who would rather wait for it. Raises SpeechError where none
+        could, or one stopped halfway."""
         text = speakable(text)
         if len(text) > LONGEST_TEXT:
             raise SpeechError(
@@ -90,7 +96,8 @@ class Voices:
             )
         order = self._order(language)
         for number, name in enumerate(order if text else ()):
-            begun = False
+            begun, last = False, number == len(order) - 1
+            waits = _LAST_SECONDS if last else _TURN_SECONDS
 
             def passed_on(pcm: bytes) -> None:
                 nonlocal begun
@@ -98,18 +105,19 @@ class Voices:
                 play(pcm)
 
             try:
-                await self._child(name).speak(text, language, passed_on)
+                await self._child(name).speak(
+                    text, language, passed_on, _PATIENT_SECONDS if patient else waits
+                )
                 return name == order[0]
             except SpeechError as error:
-                if begun or number == len(order) - 1:
+                if begun or last:
                     raise
                 log.warning("a voice is stood in for", voice=name, reason=str(error))
         return True
 
     async def synthesize(self, text: str, language: str) -> bytes:
         pieces: list[bytes] = []
-        await self.warm((language,))
-        await self.speak(text, language, pieces.append)
+        await self.speak(text, language, pieces.append, patient=True)
         return b"".join(pieces)
 
     async def close(self) -> None:
@@ -173,24 +181,28 @@ class _Child:
         # Shielded: who gives up waiting leaves it to start for the next.
         return await asyncio.shield(self._starting)
 
-    async def speak(self, text: str, language: str, play: Callable[[bytes], None]) -> None:
-        """Raises SpeechError."""
+    async def speak(
+        self, text: str, language: str, play: Callable[[bytes], None], waits: float
+    ) -> None:
+        """`waits` is how many seconds for its turn, and for the voice to load. Raises
+        SpeechError."""
         request = json.dumps({"text": text, "language": language}) + "\n"
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + _FIRST_SECONDS + _EACH_SECONDS * len(text)
+        turn = loop.time() + waits
         try:
-            async with asyncio.timeout_at(deadline):
+            async with asyncio.timeout_at(turn):
                 await self._turn.acquire()
         except TimeoutError:
             raise SpeechError(f"{self._name} has too much to say") from None
         try:
             try:
-                async with asyncio.timeout_at(deadline):
+                async with asyncio.timeout_at(turn):
                     process = await self.ready()
             except TimeoutError:
                 raise SpeechError(f"{self._name} is still being started") from None
+            begin = loop.time() + _FIRST_SECONDS + _EACH_SECONDS * len(text)
             async with self._answering(len(text)):
-                refusal = await _ask(process, request, play, deadline)
+                refusal = await _ask(process, request, play, begin)
         finally:
             self._turn.release()
         if refusal:

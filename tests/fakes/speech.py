@@ -116,7 +116,9 @@ class FakeVoices:
             await self.loading.wait()
         self.warmed.update(languages)
 
-    async def speak(self, text: str, language: str, play: Callable[[bytes], None]) -> bool:
+    async def speak(
+        self, text: str, language: str, play: Callable[[bytes], None], *, patient: bool = False
+    ) -> bool:
         """The first letter is there before the others; `gate` stands between them."""
         self.said.append((text, language))
         if text in self.failing:

@@ -92,6 +92,7 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Deadlines that a test can wait for."""
     monkeypatch.setattr(tts, "_FIRST_SECONDS", 0.4)
     monkeypatch.setattr(tts, "_NEXT_SECONDS", 0.2)
+    monkeypatch.setattr(tts, "_TURN_SECONDS", 0.1)
 
 
 async def spoken(voices: Voices, text: str, language: str = "en") -> str:
@@ -197,6 +198,9 @@ async def test_a_voice_with_too_much_to_say_is_stood_in_for(command: tuple[str, 
     await voices.warm(["en"])
     async with voices._children["piper"]._turn:  # another caller's long sentence
         assert not await voices.speak("hello", "en", lambda pcm: None)
+        ahead = asyncio.ensure_future(voices.speak("hello", "en", str, patient=True))
+        await voices.speak("hello", "en", lambda pcm: None)
+    assert await ahead, "who renders ahead waits for the voice itself"
     assert await voices.speak("hello", "en", lambda pcm: None)
     await voices.close()
 
