@@ -63,6 +63,12 @@ RECOGNITION = Histogram(
     ["engine"],
     buckets=_FAST,
 )
+TURN_GAP = Histogram(
+    "hotline_turn_gap_seconds",
+    "Between two moments of a question and its answer: speech_to_result, key_to_prompt …",
+    ["gap"],
+    buckets=(*_FAST, 10.0, 20.0),
+)
 SPEECH_FAILURES = Counter(
     "hotline_speech_failures_total", "Utterances lost to a recogniser's fault", ["reason"]
 )

@@ -318,6 +318,11 @@ class Runner:
             self._forget(live)
         await self._desk.observe(conversation_id)
 
+    async def measured(self, conversation_id: str, turn: Mapping[str, Any]) -> None:
+        """Write down how a turn went on the line, beside what happened and was decided in it."""
+        entry = self._entry(conversation_id, "turn", turn)
+        await _logged(self._store.append, [entry])
+
     async def _advance(self, live: _Live, event: Event) -> Sequence[Effect]:
         now = self._clock.now()
         before = [*live.unsaved, self._event_entry(live, event, now)]

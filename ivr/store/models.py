@@ -69,6 +69,7 @@ TIMELINE_KINDS: Mapping[str, str] = {
     "heard": "an utterance was recognised: text, confidence, alternatives",
     "pressed": "keys were pressed (stars in place of a secret slot's)",
     "typed": "a text was received on a text channel",
+    "turn": "how a question and its answer went, in seconds: prompt, speech, result, next prompt",
     "timed_out": "the question's wait passed in silence",
     "no_input": "silence where an answer was expected: count",
     "no_match": "an answer that fits nothing: count",

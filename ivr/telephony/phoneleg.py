@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
@@ -132,6 +132,7 @@ class PhoneLeg:
             self._finish,
             self._transfer,
             self._keep,
+            self._measured,
         )
 
     @property
@@ -228,6 +229,9 @@ class PhoneLeg:
     def _finish(self) -> None:
         self._done = True
         self._spawn(self._call.hang_up())
+
+    def _measured(self, turn: Mapping[str, Any]) -> None:
+        self._spawn(self._extension.runner.measured(self._leg.conversation_id, turn))
 
     def _report(self, event: Event) -> None:
         self._spawn(self._extension.runner.report(self._leg.conversation_id, event))

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import structlog
@@ -55,6 +55,7 @@ from ivr.ports import (
     SpeechStarted,
 )
 from ivr.telephony.message import VoiceMessage
+from ivr.telephony.pace import Pace
 
 log = structlog.get_logger(__name__)
 
@@ -96,6 +97,7 @@ class Turns:
 
     `report` is told the answer to a question. When all has been said before it, `finished` is
     called for an `End`, `transfer` for a `Transfer`, and `keep` with the message for a `Record`.
+    `measured` is given how each turn went (`ivr.telephony.pace`).
     """
 
     def __init__(
@@ -108,6 +110,7 @@ class Turns:
         finished: Callable[[], None],
         transfer: Callable[[Transfer], None],
         keep: Callable[[Record, VoiceMessage], None],
+        measured: Callable[[Mapping[str, Any]], None] = lambda turn: None,
     ):
         self._prompts = prompts
         self._ears = ears
@@ -117,6 +120,7 @@ class Turns:
         self._finished = finished
         self._transfer = transfer
         self._keep = keep
+        self._pace = Pace(measured)
         self._next: Callable[[], None] | None = None
         self._message: tuple[Record, VoiceMessage] | None = None
         self._sound: Sound | None = None
@@ -152,6 +156,7 @@ class Turns:
         """The call is over."""
         self._end_message()
         self._closed = True
+        self._pace.close(self._clock.monotonic())
         self._expect = None
         self.disconnect()
 
@@ -205,6 +210,7 @@ class Turns:
         if self._expect is None or "keys" not in self._expect.listen:
             return
         self._cause = ("key", self._clock.monotonic())
+        self._pace.key(self._clock.monotonic())
         if self._speaking and "keys" not in self._expect.barge_in:
             return
         self._stop_speaking()
@@ -233,12 +239,15 @@ class Turns:
             return
         match event:
             case SpeechStarted():
+                self._pace.speech_started(event.at)
                 # Whatever becomes of the recogniser, the caller is not left in silence for ever.
                 self._start_timer(LONGEST_UTTERANCE + RECOGNITION_GRACE, self._recognizer_lost)
                 if "speech" in expect.barge_in:
                     self._stop_speaking()
             case Heard():
                 self._cause = ("speech", event.ended_at)
+                now = self._clock.monotonic()
+                self._pace.result(event.text, event.confidence, event.ended_at, now)
                 self._answer(
                     SpeechHeard(event.text, event.confidence, event.alternatives, expect.turn)
                 )
@@ -247,7 +256,7 @@ class Turns:
                 log.warning("utterance lost", reason=event.reason)
                 self._utterance_lost(expect)
             case PartialHeard():
-                pass
+                self._pace.partial(event.text, self._clock.monotonic())
 
     def _utterance_lost(self, expect: Expect) -> None:
         """Ask again; but who is asked for ever and never heard must get on, by the keypad or by the
@@ -258,6 +267,7 @@ class Turns:
             self._answer(Resumed("voice"))
             self._lost = expect.node, times
             return
+        self._pace.decided("lost", self._clock.monotonic())
         self._withdraw_question()
         self._stop_speaking()
         self._lost = expect.node, times
@@ -274,6 +284,8 @@ class Turns:
         self._withdraw_question()
         self._waiting = self._waiting and not expect.wait  # in line one is listened to for ever
         self._expect = expect
+        now = self._clock.monotonic()
+        self._pace.asked(expect.turn, expect.node, expect.secret, now, self._playing_prompt)
         if "speech" in expect.listen:
             self._by_speech = self._ears.hears(expect.language)
             QUESTIONS.labels("speech" if self._by_speech else "keys").inc()
@@ -294,11 +306,13 @@ class Turns:
 
     def _answer(self, event: Event) -> None:
         self._lost = "", 0
+        self._pace.decided(_DECISIONS.get(type(event), "lost"), self._clock.monotonic())
         self._withdraw_question()
         self._stop_speaking()
         self._report(event)
 
     def _withdraw_question(self) -> None:
+        self._pace.decided("withdrawn", self._clock.monotonic())
         self._expect = None
         self._stop_listening()
         self._stop_timer()
@@ -343,10 +357,13 @@ class Turns:
 
     def drained(self) -> None:
         """The audio connection has played everything it was given."""
+        if not self._says and self._speaker is None:
+            self._pace.prompt_ended(self._clock.monotonic(), cut=False)
         self._go_on()
 
     def started(self, at: float) -> None:
         """The first sample after a silence left us at the monotonic time `at`."""
+        self._pace.prompt_started(at)
         kind, since = self._cause
         self._cause = ("", at)
         histogram = _GAPS.get(kind)
@@ -402,6 +419,8 @@ class Turns:
             self._speaker.cancel()
             self._speaker = None
         self._music_on = False
+        if self._playing_prompt:
+            self._pace.prompt_ended(self._clock.monotonic(), cut=True)
         if self._sound is not None:
             self._sound.stop()
 
@@ -454,6 +473,12 @@ class Turns:
 KEYS_ALONE = {
     "en": "I cannot hear speech at the moment. Please use the keypad.",
     "zh": "现在无法听取语音，请使用按键。",
+}
+
+_DECISIONS: Mapping[type[Event], str] = {
+    SpeechHeard: "answered",
+    DigitsPressed: "pressed",
+    TimedOut: "timed_out",
 }
 
 _GAPS = {"answer": FIRST_PROMPT, "key": KEY_TO_PROMPT, "speech": SPEECH_TO_PROMPT}

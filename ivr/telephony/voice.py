@@ -12,7 +12,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -115,6 +115,7 @@ class VoiceLeg:
             self._finish,
             self._transfer,
             self._keep,
+            self._measured,
         )
 
     @property
@@ -290,6 +291,9 @@ class VoiceLeg:
         self._done = True
         if self._audio is not None:
             self._audio.hang_up()
+
+    def _measured(self, turn: Mapping[str, Any]) -> None:
+        self._spawn(self._telephone.runner.measured(self._leg.conversation_id, turn))
 
     def _report(self, event: Event) -> None:
         self._spawn(self._telephone.runner.report(self._leg.conversation_id, event))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -25,7 +25,15 @@ from ivr.flow.events import (
     TimedOut,
     Transfer,
 )
-from ivr.ports import Heard, Hearing, Listener, SpeechEvent, SpeechFailed, SpeechStarted
+from ivr.ports import (
+    Heard,
+    Hearing,
+    Listener,
+    PartialHeard,
+    SpeechEvent,
+    SpeechFailed,
+    SpeechStarted,
+)
 from ivr.telephony.turn import Turns
 from tests.virtual import LoopClock, run
 
@@ -52,11 +60,12 @@ ACCOUNT = Expect(
 class Line:
     """An audio connection that plays in virtual time."""
 
-    def __init__(self, drained: Callable[[], None]):
+    def __init__(self, drained: Callable[[], None], started: Callable[[float], None]):
         self.sounds: list[bytes] = []
         self.cut_at: list[float] = []
         self.looping: bytes | None = None
         self._drained = drained
+        self._started = started
         self._until = 0.0
         self._timer: asyncio.TimerHandle | None = None
 
@@ -67,6 +76,8 @@ class Line:
     def play(self, pcm: bytes) -> None:
         loop = asyncio.get_running_loop()
         self.sounds.append(pcm)
+        if self._timer is None:
+            loop.call_soon(self._started, loop.time())
         self._until = max(self._until, loop.time()) + len(pcm) / 16_000
         if self._timer is not None:
             self._timer.cancel()
@@ -131,6 +142,7 @@ class Call:
     ended_at: list[float] = field(default_factory=list)
     transfers: list[tuple[float, str]] = field(default_factory=list)
     messages: list[tuple[float, float]] = field(default_factory=list)
+    paces: list[Mapping[str, Any]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         loop = asyncio.get_running_loop()
@@ -143,8 +155,9 @@ class Call:
             lambda: self.ended_at.append(loop.time()),
             lambda effect: self.transfers.append((loop.time(), effect.to)),
             lambda effect, message: self.messages.append((loop.time(), message.seconds)),
+            self.paces.append,
         )
-        self.line = Line(self.turns.drained)
+        self.line = Line(self.turns.drained, self.turns.started)
         self.turns.connect(self.line)
 
     @property
@@ -518,3 +531,77 @@ def test_the_ear_knows_what_is_played() -> None:
         assert talk.ear.hearing.played() == b""
 
     call(scene)
+
+
+def test_how_a_spoken_turn_went_is_told_when_the_next_prompt_is_heard() -> None:
+    async def scene(talk: Call) -> None:
+        talk.turns.perform([say("One. Two. Three"), MENU])
+        await asyncio.sleep(1)
+        assert talk.ear.notify is not None
+        talk.ear.notify(SpeechStarted(0.95))
+        talk.ear.notify(PartialHeard("bill"))
+        await asyncio.sleep(1)
+        talk.ear.notify(Heard("billing", 0.9, ended_at=1.75))
+        assert talk.paces == []
+        await asyncio.sleep(0.5)
+        talk.turns.perform([say("Your account?"), ACCOUNT])
+        await asyncio.sleep(0.1)
+
+    [pace] = call(scene).paces
+    assert pace == {
+        "turn": 1,
+        "node": "main",
+        "prompt_started": 0.0,
+        "speech_started": 0.95,
+        "prompt_cut": 1.0,
+        "partials": [{"at": 1.0, "text": "bill"}],
+        "speech_ended": 1.75,
+        "result": 2.0,
+        "text": "billing",
+        "confidence": 0.9,
+        "decision": "answered",
+        "decided": 2.0,
+        "next_prompt": 2.5,
+    }
+
+
+def test_how_a_turn_of_keys_and_one_of_silence_went_is_told() -> None:
+    async def scene(talk: Call) -> None:
+        talk.turns.perform([say("One. Two"), MENU])
+        await asyncio.sleep(0.5)
+        talk.turns.pressed_key("1")
+        talk.turns.perform([say("One"), replace(MENU, turn=2)])
+        await asyncio.sleep(7)
+        talk.turns.close()
+
+    keyed, silent = call(scene).paces
+    assert (keyed["decision"], keyed["keys"], keyed["prompt_cut"]) == ("pressed", [0.5], 0.5)
+    assert keyed["next_prompt"] == 0.5
+    assert (silent["decision"], silent["prompt_ended"]) == ("timed_out", 1.0)
+    assert silent["timed_out"] == 1 + MENU.wait
+    assert "next_prompt" not in silent
+
+
+def test_of_a_question_for_a_secret_there_are_times_alone() -> None:
+    async def scene(talk: Call) -> None:
+        secret = replace(ACCOUNT, secret=True)
+        for turn in (1, 2):
+            talk.turns.perform([say("Your PIN?"), replace(secret, turn=turn)])
+            await asyncio.sleep(2)
+            assert talk.ear.notify is not None
+            assert talk.ear.hearing is not None and talk.ear.hearing.secret
+            if turn == 1:
+                talk.ear.notify(SpeechStarted(1.5))
+                talk.ear.notify(PartialHeard("one two"))
+                talk.ear.notify(Heard("one two", 0.9, ended_at=1.9))
+            else:
+                for key in "47114711":
+                    talk.turns.pressed_key(key)
+        talk.turns.close()
+
+    spoken, pressed = call(scene).paces
+    for pace in (spoken, pressed):
+        assert pace["secret"] is True
+        assert not {"text", "confidence", "partials", "keys", "last_key"} & set(pace)
+    assert "47" not in str(pressed.values())
+    assert spoken["result"] == 2.0
