@@ -28,7 +28,7 @@ _KNEE = 0.7
 _GATE = 0.01  # of full scale: what is softer is not yet speech
 _BEFORE = int(0.03 * SAMPLE_RATE)  # silence left around a sentence
 _AFTER = int(0.22 * SAMPLE_RATE)
-_PRIOR_BLOCKS = 2.0  # how much a voice's usual loudness counts against what was heard of it
+_PRIOR_BLOCKS = 0.5  # how much a voice's usual loudness counts against what was heard of it
 _FASTEST = 1.5  # times; how far the gain may move within a piece
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
@@ -33,6 +34,7 @@ _USUAL = -23.5  # LUFS of piper's voice `joe`; its sentences lie between -26 and
 # as short as it can be said on its own.
 _FIRST_CLAUSE = 12
 _CLAUSES = 100
+_SHORTENED = re.compile(r"\b(Dr|Mrs?|Ms|Prof|St|Jr|Sr|Ltd|Inc|No|[A-Z])\.(?= \S)")
 
 
 def installed() -> bool:
@@ -77,7 +79,7 @@ class Piper:
     def speak(self, text: str, language: str) -> Iterator[Samples]:
         leveller = Leveller(_USUAL)
         resampler = soxr.ResampleStream(self._rate, SAMPLE_RATE, 1, dtype="float32")
-        for clause in clauses(text):
+        for clause in clauses(_SHORTENED.sub(r"\1", text)):  # it would pause at "Dr. Smith"
             for phonemes in filter(None, self._voice.phonemize(clause)):
                 for piece in self._decoded(self._encoded(phonemes)):
                     yield leveller.feed(resampler.resample_chunk(piece))

@@ -59,9 +59,19 @@ def test_the_parts_are_the_very_samples_of_the_whole(voice: Piper) -> None:
 )
 def test_every_sentence_is_as_loud(voice: Piper, text: str) -> None:
     samples = np.concatenate(list(voice.speak(text, "en")))
-    assert loudness(samples) == pytest.approx(LOUDNESS, abs=2)
+    # The model speaks a little differently each time; a single word is the least certain.
+    assert loudness(samples) == pytest.approx(LOUDNESS, abs=2.5)
     assert np.abs(samples).max() < 1
     assert not samples[-1000:].any(), "the silence after a sentence"
+
+
+@pytest.mark.models
+def test_a_title_is_no_sentence(voice: Piper) -> None:
+    one, other = (
+        len(np.concatenate(list(voice.speak(text, "en"))))
+        for text in ("Dr. Smith is in.", "Doctor Smith is in.")
+    )
+    assert one == pytest.approx(other, rel=0.2)
 
 
 @pytest.mark.models
