@@ -62,12 +62,18 @@ class Prompt:
         Values are inserted as data: on one line, without control characters, at most 500 characters
         each, and never read again as a template. With `now` a near date is said without its year.
         """
-        return "".join(
+        texts = [
             part
             if isinstance(part, str)
             else _filled(part, _lookup(names, part.path), language, voice, now)
             for part in self.parts
-        )
+        ]
+        if voice and language == "zh":
+            for at, part in enumerate(self.parts[:-1]):
+                if isinstance(part, Hole):
+                    before = texts[at - 1] if at else ""
+                    texts[at] = spoken.before_measure(texts[at], before, texts[at + 1])
+        return "".join(texts)
 
 
 def _lookup(names: Mapping[str, Any], path: tuple[str, ...]) -> Any:

@@ -7,7 +7,7 @@ values of slots, or a global command.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import lru_cache
 from typing import Any
@@ -18,6 +18,7 @@ from ivr.flow.schema import (
     CollectNode,
     ConfirmNode,
     Flow,
+    LanguageNode,
     MenuNode,
     OfferNode,
     Slot,
@@ -193,7 +194,8 @@ def answers(
     if isinstance(asked, CollectNode):
         wanted = tuple(flow.slots[name] for name in others)
         known = tuple(flow.slots[name] for name in told)
-        return _collect(flow.slots[slot], wanted, language, commands, known)
+        found = _collect(flow.slots[slot], wanted, language, commands, known)
+        return _in_any_language(found) if _chooses_language(flow, slot) else found
     if isinstance(asked, ConfirmNode):
         read_out = [flow.slots[name] for name in sorted(asked.ask.names & set(flow.slots))]
         return _yes_no(language, commands, *_correcting(*_vocabulary(read_out, language), language))
@@ -241,6 +243,30 @@ def after_refusal(text: str, language: str) -> str | None:
     return None
 
 
+def _chooses_language(flow: Flow, slot: str) -> bool:
+    return flow.slots[slot].type == "choice" and any(
+        isinstance(node, LanguageNode) and slot in node.to.names for node in flow.nodes.values()
+    )
+
+
+def _in_any_language(answers: Answers) -> Answers:
+    """With what a choice is called in the other languages."""
+    assert answers.slot is not None
+    named = {
+        phrases.normalise(phrase): Meaning("slots", {answers.slot.name: option})
+        for options in answers.slot.options.values()
+        for option, said in options.items()
+        for phrase in said
+    }
+    grammar = answers.grammar
+    said = tuple(dict.fromkeys((*grammar.phrases, *named)))
+    return replace(
+        answers,
+        meanings={**named, **answers.meanings},
+        grammar=replace(grammar, phrases=said),
+    )
+
+
 def _menu(node: MenuNode, flow: Flow, language: str, commands: tuple[str, ...]) -> Answers:
     meanings: dict[str, Meaning] = {}
     typed: dict[str, Meaning] = {}
@@ -259,6 +285,12 @@ def _menu(node: MenuNode, flow: Flow, language: str, commands: tuple[str, ...]) 
         if choice.key:
             keys.setdefault(choice.key, meaning)
         shown.append(Choice(choice.name, label, choice.key))
+    # Who chooses a language may do so in that language.
+    for choice in node.choices:
+        if isinstance(flow.nodes.get(choice.then or node.then), LanguageNode):
+            for said in choice.say.values():
+                for phrase in said:
+                    meanings.setdefault(phrase, Meaning("choice", {"name": choice.name}))
     # Who types may do so in any language of the flow.
     for choice in node.choices:
         for said in choice.say.values():

@@ -174,12 +174,23 @@ class Run:
         if chosen is None:
             return "", self.state.language, ""
         prompt, language = chosen
-        names = self.names() if prompt.names else {}
+        names = self._worded(prompt.names, language) if prompt.names else {}
         if extra:
             names = {**names, **extra}
         spoken = self.voice if voice is None else voice
         text = prompt.render(names, language, voice=spoken, now=self.now)
         return text, language, prompt.template
+
+    def _worded(self, used: frozenset[str], language: str) -> Mapping[str, Any]:
+        """The names of a prompt, a choice by what it is called and not by its name in the flow."""
+        names, slots = self.names(), self.flow.slots
+        labels = {
+            name: slots[name].labels.get(language, {}).get(names[name])
+            for name in used
+            if name in slots and slots[name].type == "choice" and isinstance(names[name], str)
+        }
+        called = {name: label for name, label in labels.items() if label is not None}
+        return {**names, **called} if called else names
 
     def say(self, wording: Wording, extra: Mapping[str, Any] | None = None) -> None:
         """Say a prompt, if there is anything to it."""

@@ -35,12 +35,13 @@ import phonenumbers
 
 from ivr.flow.phrases import expand, find, normalise
 from ivr.flow.spoken import chinese, chinese_time, days, english, english_time
-from ivr.flow.spoken.saying import FORMATS, plain, render
+from ivr.flow.spoken.saying import FORMATS, before_measure, plain, render
 from ivr.flow.spoken.vocabulary import PHRASES, WORDS
 
 __all__ = [
     "FORMATS",
     "KINDS",
+    "before_measure",
     "parse",
     "parse_keys",
     "phrases",
@@ -156,7 +157,12 @@ def _touches(kind: str, text: str, language: str) -> bool:
 
 
 def _digits(text: str, reader: str, asked: _Asked) -> str | None:
-    return pick_digits(_NUMBERS[reader].digit_runs(text), asked.minimum, asked.maximum)
+    return pick_digits(_digit_runs(text, reader), asked.minimum, asked.maximum)
+
+
+def _digit_runs(text: str, reader: str) -> list[list[str]]:
+    """The readings of each stretch of digits; one that can be read in no way is none."""
+    return [run for run in _NUMBERS[reader].digit_runs(text) if run]
 
 
 def pick_digits(runs: list[list[str]], minimum: int, maximum: int) -> str | None:
@@ -197,7 +203,7 @@ def _time(text: str, reader: str, asked: _Asked) -> Any:
 
 def _phone(text: str, reader: str, asked: _Asked) -> str | None:
     abroad = re.search(r"\+|\bplus\b|^00\d|加(?=[零〇一二三四五六七八九幺\d])", text) is not None
-    runs = _NUMBERS[reader].digit_runs(text)
+    runs = _digit_runs(text, reader)
     readings = runs[0] if len(runs) == 1 else []
     if len(runs) > 1:
         long = [run for run in runs if len(run[0]) >= 7]

@@ -91,15 +91,29 @@ def chinese_number(value: int, *, counting: bool = False) -> str:
     return text[1:] if text.startswith("一十") else text
 
 
-def _chinese(value: int) -> str:
+def _chinese(value: int, *, first: bool = True) -> str:
+    """两百 and 两千 begin a number; within one it is 一千二百."""
     if value < 10:
         return _HAN[value]
     scale, unit = next(pair for pair in _HAN_UNITS if value >= pair[0])
     count, rest = divmod(value, scale)
-    head = ("两" if count == 2 and scale not in (10, 100) else _chinese(count)) + unit
+    pair = count == 2 and scale != 10 and (first or scale != 100)
+    head = ("两" if pair else _chinese(count)) + unit
     if not rest:
         return head
-    return head + ("零" if rest < scale // 10 else "") + _chinese(rest)
+    return head + ("零" if rest < scale // 10 else "") + _chinese(rest, first=False)
+
+
+_MEASURES = re.compile(
+    r"\s*(?:[位个人天次件条家张份只台辆间晚年周块元角岁倍遍句笔户本部套瓶包杯步页栋排]"
+    r"|分钟|小时|公里|公斤|种|名(?!字)|点钟)"
+)
+
+
+def before_measure(said: str, before: str, after: str) -> str:
+    """A bare two as it is said before what is counted: 两位, and not 二位; but 第二位."""
+    counted = said in ("2", "二") and not before.endswith("第") and _MEASURES.match(after)
+    return "两" if counted else said
 
 
 def _words(value: int, language: str) -> str:
@@ -260,7 +274,7 @@ def _date(day: date, language: str, voice: bool, now: datetime | None) -> str:
     return f"{month} {ordinal(day.day)}" + ("" if near else f", {_say_year(day.year)}")
 
 
-_ZH_PARTS = ((5, "凌晨"), (12, "上午"), (13, "中午"), (18, "下午"), (24, "晚上"))
+_ZH_PARTS = ((5, "凌晨"), (9, "早上"), (12, "上午"), (13, "中午"), (18, "下午"), (24, "晚上"))
 
 
 def _time(hour: int, minute: int, language: str, voice: bool) -> str:
@@ -275,6 +289,8 @@ def _time(hour: int, minute: int, language: str, voice: bool) -> str:
     half, twelve = ("am", "pm")[hour >= 12], hour % 12 or 12
     if not voice:
         return f"{twelve}:{minute:02d} {half.upper()}"
+    if minute == 0 and hour % 12 == 0:
+        return "noon" if hour else "midnight"
     minutes = f" {'oh ' if minute < 10 else ''}{english_number(minute)}" if minute else ""
     return f"{english_number(twelve)}{minutes} {' '.join(half)}"
 

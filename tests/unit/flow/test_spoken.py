@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from ivr.flow import spoken
@@ -256,6 +256,14 @@ SAID = [
     ("number", 110, "one hundred ten", "110", "一百一十", "110"),
     ("number", 1234567, "one million two hundred thirty four thousand five hundred sixty seven",
      "1,234,567", "一百二十三万四千五百六十七", "1,234,567"),
+    ("number", 2, "two", "2", "二", "2"),
+    ("number", 22, "twenty two", "22", "二十二", "22"),
+    ("number", 200, "two hundred", "200", "两百", "200"),
+    ("number", 1202, "one thousand two hundred two", "1,202", "一千二百零二", "1,202"),
+    ("number", 2200, "two thousand two hundred", "2,200", "两千二百", "2,200"),
+    ("money", 2, "two dollars", "$2.00", "两元", "2.00元"),
+    ("money", 20, "twenty dollars", "$20.00", "二十元", "20.00元"),
+    ("money", 200, "two hundred dollars", "$200.00", "两百元", "200.00元"),
     ("number", 20000, "twenty thousand", "20,000", "两万", "20,000"),
     ("number", 100005, "one hundred thousand five", "100,005", "十万零五", "100,005"),
     ("date", "2027-03-03", "March third, twenty twenty seven", "March 3, 2027",
@@ -269,7 +277,9 @@ SAID = [
     ("time", "15:00", "three p m", "3:00 PM", "下午三点", "15:00"),
     ("time", "09:05", "nine oh five a m", "9:05 AM", "上午九点零五分", "09:05"),
     ("time", "14:30", "two thirty p m", "2:30 PM", "下午两点半", "14:30"),
-    ("time", "00:00", "twelve a m", "12:00 AM", "凌晨零点", "00:00"),
+    ("time", "00:00", "midnight", "12:00 AM", "凌晨零点", "00:00"),
+    ("time", "12:00", "noon", "12:00 PM", "中午十二点", "12:00"),
+    ("time", "07:30", "seven thirty a m", "7:30 AM", "早上七点半", "07:30"),
     ("time", "12:15", "twelve fifteen p m", "12:15 PM", "中午十二点十五分", "12:15"),
     ("minutes", 20, "less than a minute", "less than a minute", "不到一分钟", "不到1分钟"),
     ("minutes", 60, "one minute", "1 minute", "一分钟", "1分钟"),
@@ -350,6 +360,7 @@ SHAPES = {
 
 @settings(max_examples=300, deadline=None)
 @given(texts, st.sampled_from(spoken.KINDS), st.sampled_from(["en", "zh", "fr"]))
+@example("0A0MILLION", "phone", "en")
 def test_no_text_is_too_strange(text: str, kind: str, language: str) -> None:
     value = spoken.parse(kind, text, language, now=NOW, options=MENU)
     assert value is None or isinstance(value, SHAPES[kind])
