@@ -19,11 +19,11 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import calls, flows, prompts
+from tests.bench import calls, flows, load, prompts
 from tests.bench.figures import Figure
 
-ALONE = flows.BENCHES | prompts.BENCHES
-"""Those that need no running hotline."""
+ALONE = flows.BENCHES | load.BENCHES | prompts.BENCHES
+"""Those that need no running hotline, or set up one of their own."""
 
 NAMES = (*ALONE, *calls.BENCHES)
 

@@ -1,4 +1,4 @@
-"""Many callers at once who press keys: SIPp, with the keys of one run put into a packet capture.
+"""Many callers at once: SIPp. Some press keys, put into a packet capture; others talk without end.
 
 SIPp's own captures have one key each, all with the same sequence numbers, so that the same key
 twice is one to any receiver. SIPp writes captures to raw sockets and therefore needs root.
@@ -9,10 +9,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import csv
-import shutil
 import struct
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -22,6 +21,10 @@ from ivr.wire.rtp import Sender
 
 _FOLDER = Path(__file__).parent
 _SCENARIOS = {"caller": "keypad.xml", "callee": "keypad_until_bye.xml"}
+_COMMON = """
+    -sf scenario.xml -timeout_error -nostdin
+    -trace_stat -stf stat.csv -fd 1 -trace_err -error_file errors.log
+"""
 _PAUSE_TICKS = 25
 _START_SECONDS = 60.0  # beyond the calls themselves: to start, to be refused, to hang up
 
@@ -81,24 +84,64 @@ async def run_sipp(
     packets = [(at * FRAME_SECONDS, packet) for at, tick in enumerate(timeline) for packet in tick]
     seconds = len(timeline) * FRAME_SECONDS
     limit = seconds + calls / rate + _START_SECONDS + (120 if ends == "callee" else 0)
+    files = {
+        "scenario.xml": (_FOLDER / _SCENARIOS[ends]).read_bytes(),
+        "keys.pcap": capture(packets),
+    }
+    words = f"""
+        -s {extension} -key caller {caller} -i {server} -mi {server}
+        -m {calls} -l {calls} -r {rate} -d {seconds * 1000:.0f} {server}:{port}
+    """
+    return await _run(words, files, calls, limit)
+
+
+async def run_talkers(
+    extension: str,
+    ulaw: bytes,
+    *,
+    port: int,
+    calls: int,
+    within: float,
+    rounds: int,
+    media_port: int,
+    server: str = "127.0.0.1",
+    caller: str = "+1415556",
+    began: Callable[[int], None] = lambda pid: None,
+) -> SippResult:
+    """Make `calls` calls, evenly `within` so many seconds, that send `ulaw` over and over, press 1
+    every ten seconds and hang up after so many `rounds` of these. Their audio uses the ports from
+    `media_port` on, two a call. `began` is told SIPp's process."""
+    scenario = (_FOLDER / "talk.xml").read_text().replace("ROUNDS", str(rounds))
+    files = {"scenario.xml": scenario.encode(), "talk.ulaw": ulaw}
+    words = f"""
+        -s {extension} -key caller {caller} -i {server} -mi {server}
+        -mp {media_port}
+        -m {calls} -l {calls} -r {calls} -rp {within * 1000:.0f} {server}:{port}
+    """
+    return await _run(words, files, calls, within + 10 * rounds + _START_SECONDS, began)
+
+
+async def _run(
+    words: str,
+    files: Mapping[str, bytes],
+    calls: int,
+    limit: float,
+    began: Callable[[int], None] = lambda pid: None,
+) -> SippResult:
+    """Run SIPp on `scenario.xml`, for `limit` seconds at most."""
     with tempfile.TemporaryDirectory(prefix="hotline-sipp-") as name:
         folder = Path(name)
-        shutil.copy(_FOLDER / _SCENARIOS[ends], folder / "scenario.xml")
-        (folder / "keys.pcap").write_bytes(capture(packets))
-        words = f"""
-            -sf scenario.xml -s {extension} -key caller {caller} -i {server} -mi {server}
-            -m {calls} -l {calls} -r {rate} -d {seconds * 1000:.0f} -timeout {limit:.0f}s
-            -timeout_error -trace_stat -stf stat.csv -fd 1 -trace_err -error_file errors.log
-            -nostdin {server}:{port}
-        """
+        for file, content in files.items():
+            (folder / file).write_bytes(content)
         process = await asyncio.create_subprocess_exec(
             "sipp",
-            *words.split(),
+            *f"{_COMMON} -timeout {limit:.0f}s {words}".split(),
             cwd=folder,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
         )
+        began(process.pid)
         try:
             async with asyncio.timeout(limit + 10):
                 _, complaint = await process.communicate()
