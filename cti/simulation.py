@@ -10,8 +10,8 @@ from ivr.channels.terminal import Terminal
 from ivr.flow.exits import Trace
 from ivr.flow.facts import Facts
 from ivr.flow.schema import Bundle
+from ivr.flow.shapes import BUILT_IN_NAMES
 from ivr.flow.testing.script import Given
-from ivr.flow.values import BUILT_IN_NAMES
 
 MOST_LINES = 1_000
 """The most that a designer may say, type and do in one simulation."""

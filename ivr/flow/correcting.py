@@ -16,7 +16,7 @@ from ivr.flow import spoken
 from ivr.flow.phrases import normalise
 from ivr.flow.questions import parse, spread
 from ivr.flow.schema import Slot
-from ivr.flow.spoken import days, english
+from ivr.flow.spoken import days, english_words
 
 _ONE_DAY, _ANOTHER = datetime(2024, 1, 1, tzinfo=UTC), datetime(2025, 6, 10, tzinfo=UTC)
 """A Monday and a Tuesday, of different years, months and days of the month."""
@@ -190,7 +190,7 @@ def _is_number(text: str, language: str) -> bool:
 def _bare(text: str, old: date, language: str) -> date | None:
     """A month, a year or the number of a day."""
     chinese = language == "zh"
-    if "月" in text if chinese else not english.MONTHS.keys().isdisjoint(text.split()):
+    if "月" in text if chinese else not english_words.MONTHS.keys().isdisjoint(text.split()):
         whole = f"{text}15号" if chinese else f"{text} 15"
         found = spoken.parse("date", whole, language, now=_ONE_DAY)
         return days.exact(old.year, date.fromisoformat(found).month, old.day) if found else None

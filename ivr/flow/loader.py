@@ -14,7 +14,7 @@ from ivr.errors import FlowError, HotlineError
 from ivr.flow import yamltree
 from ivr.flow.reading import FlowReader
 from ivr.flow.schema import Bundle, CallNode, Flow
-from ivr.flow.values import Outline
+from ivr.flow.shapes import Outline
 
 
 class FlowErrors(HotlineError):

@@ -7,17 +7,8 @@ from typing import Any
 
 from ivr.flow import lexicon, schema
 from ivr.flow.schema import FLOW_KEYS, KINDS, SLOT_KEYS, AnyNode, Flow, MenuChoice, QueueNode, Slot
-from ivr.flow.values import (
-    BUILT_IN_NAMES,
-    CEL_WORDS,
-    LANGUAGE,
-    NAME,
-    NODE_NAME,
-    Fields,
-    TooMuch,
-    ValueReader,
-    introduced,
-)
+from ivr.flow.shapes import BUILT_IN_NAMES, Fields, TooMuch, introduced
+from ivr.flow.values import CEL_WORDS, LANGUAGE, NAME, NODE_NAME, ValueReader
 from ivr.flow.yamltree import Branch
 
 

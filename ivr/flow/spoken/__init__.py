@@ -34,7 +34,7 @@ from typing import Any, Literal
 import phonenumbers
 
 from ivr.flow.phrases import expand, find, normalise
-from ivr.flow.spoken import chinese, chinese_time, days, english, english_time
+from ivr.flow.spoken import chinese, chinese_time, days, english, english_time, english_words
 from ivr.flow.spoken.saying import FORMATS, before_measure, plain, render
 from ivr.flow.spoken.vocabulary import PHRASES, WORDS
 
@@ -56,6 +56,7 @@ TEXT_LIMIT = 500
 _TEXT_SLOT_LIMIT = 2_000
 _HOME_REGION = {"en": "US", "zh": "CN"}
 _NUMBERS: dict[str, ModuleType] = {"en": english, "zh": chinese}
+_WORDS: dict[str, ModuleType] = {"en": english_words, "zh": chinese}
 _TIMES: dict[str, ModuleType] = {"en": english_time, "zh": chinese_time}
 
 Options = Mapping[str, Sequence[str]]
@@ -130,10 +131,10 @@ def _corrected(kind: str, text: str, reader: str, asked: _Asked) -> Any:
         return _yes_no(text, reader)
 
     def read(piece: str) -> Any:
-        negated = _NUMBERS[reader].NEGATED.search(piece) is not None
+        negated = _WORDS[reader].NEGATED.search(piece) is not None
         return None if negated else _READERS[kind](piece, reader, asked)
 
-    pieces = [piece.strip(" ,.") for piece in _NUMBERS[reader].CORRECTIONS.split(text)]
+    pieces = [piece.strip(" ,.") for piece in _WORDS[reader].CORRECTIONS.split(text)]
     pieces = [piece for piece in pieces if piece]
     if len(pieces) < 2:
         return read(text)
@@ -260,7 +261,7 @@ _NOT = {"en": re.compile(r"\bnot\b|n't\b"), "zh": re.compile("[不没别]")}
 
 @lru_cache(maxsize=8)
 def _yes_no_phrases(language: str) -> dict[str, str]:
-    module = _NUMBERS[language]
+    module = _WORDS[language]
     meanings = (("yes", module.YES), ("no", module.NO), ("unsure", module.UNSURE))
     return {normalise(phrase): meaning for meaning, said in meanings for phrase in said}
 
@@ -467,7 +468,7 @@ _ENDS = {
     "time": re.compile(r"\b[ap]\.?\s?m\b\.?$|\b(?:noon|midnight)$|[半刻]$"),
     "date": re.compile(r"(?:today|tomorrow|[今明昨后前]天|\d{4}-\d\d-\d\d)$"),
 }
-_GROWING = frozenset(english.TENS) | {"hundred", "thousand", "十", "百", "千"}
+_GROWING = frozenset(english_words.TENS) | {"hundred", "thousand", "十", "百", "千"}
 
 
 def _phone_grows(number: str) -> bool:

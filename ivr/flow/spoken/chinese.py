@@ -11,7 +11,8 @@ import re
 from collections.abc import Iterator
 from decimal import Decimal
 
-from ivr.flow.spoken.english import numeral, row
+from ivr.flow.spoken.english import numeral
+from ivr.flow.spoken.english_words import row
 
 DIGITS = {char: value for value, chars in enumerate(
     ("零〇洞", "一幺么", "二两", "三", "四", "五", "六", "七拐", "八", "九勾")) for char in chars

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from datetime import date, datetime, timedelta
 
 from ivr.flow.spoken import days
-from ivr.flow.spoken.english import (
+from ivr.flow.spoken.english import groups, is_digit_word, tokens
+from ivr.flow.spoken.english_words import (
     DATE_WORDS,
     FILLERS,
     HOLIDAYS,
@@ -22,9 +23,6 @@ from ivr.flow.spoken.english import (
     TENS,
     TIME_WORDS,
     WEEKDAYS,
-    groups,
-    is_digit_word,
-    tokens,
 )
 
 _TYPED_DATES = (

@@ -9,7 +9,7 @@ from datetime import date, datetime
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
-from ivr.flow.spoken.english import row
+from ivr.flow.spoken.english_words import row
 
 FORMATS = ("digits", "money", "number", "date", "time", "minutes", "spell")
 _SPOKEN_LIMIT = 10**15

@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ivr.flow.phrases import normalise
-from ivr.flow.spoken import chinese, english
-from ivr.flow.spoken.english import row
+from ivr.flow.spoken import chinese
+from ivr.flow.spoken import english_words as english
+from ivr.flow.spoken.english_words import row
 
 
 def _list(*groups: Iterable[str]) -> tuple[str, ...]:
@@ -27,7 +28,11 @@ def _full_names(names: dict[str, int]) -> list[str]:
 
 
 _COUNTS = [word for word in english.ONES if word not in ("nought", "naught", "nil")]
-_SMALL = [*_COUNTS, *english.TEENS, *(word for word in english.TENS if word != "fourty")]
+_SMALL = [
+    *_COUNTS,
+    *english.TEENS,
+    *(word for word in english.TENS if word != "fourty"),
+]
 _EN_NUMBER = [*_SMALL, "hundred", "thousand", "million", "and", "a", "point", "half", "minus"]
 _ZH_NUMBER = [*chinese.DIGITS, *chinese.UNITS]
 _EN_DATE = [
