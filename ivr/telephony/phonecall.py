@@ -28,6 +28,7 @@ BUSY = "486 Busy Here"
 UNKNOWN = "481 Call/Transaction Does Not Exist"
 NOT_ACCEPTABLE = "488 Not Acceptable Here"
 CANCELLED = "487 Request Terminated"
+PENDING = "491 Request Pending"
 
 _ACKNOWLEDGED_WITHIN = 8.0  # seconds; the answer is repeated meanwhile
 
@@ -227,6 +228,8 @@ class PhoneCall:
         elif method == "BYE":
             self._phone.respond(request, OK, self.tag)
             self.finish("them")
+        elif method == "INVITE" and self._dialog is None:  # we have not answered the first yet
+            self._phone.refuse(request, PENDING, self.tag)
         elif method == "INVITE":
             self._renew(request)
         elif method == "INFO":
@@ -255,6 +258,8 @@ class PhoneCall:
             self.finish("them")
 
     def _acknowledge(self, request: SipMessage) -> None:
+        if self._dialog is None:
+            return
         if request.body_text and self._media.remote is None and self._offer is not None:
             # They had left the offer to us; this is their answer to it.
             with contextlib.suppress(RemoteProtocolError):

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ivr.errors import LocalProtocolError, RemoteProtocolError
-from ivr.wire.rtp import PCMU, SILENCE, Packet, Sender, parse
+from ivr.wire.rtp import PCMU, SILENCE, KeyReader, Packet, Sender, parse
 
 
 def sent(sender: Sender, ticks: int) -> list[list[Packet]]:
@@ -112,3 +112,30 @@ def test_a_key_that_no_telephone_has_is_our_fault() -> None:
     with pytest.raises(LocalProtocolError, match="the key 'X'"):
         sender.press("12x")
     assert not sender.pressing
+
+
+# --- keys that come ------------------------------------------------------------------------------
+
+
+def test_every_key_is_told_once_whatever_is_lost_doubled_or_late() -> None:
+    sender = Sender(ssrc=5, timestamp=0xFFFFFF00, key_type=96)
+    sender.press("11#")
+    packets = []
+    while sender.pressing:
+        packets += [parse(datagram) for datagram in sender.tick()]
+    keys = [packet for packet in packets if packet.payload_type == 96]
+    for heard in (
+        keys,
+        keys[::2],
+        [*keys, *keys],
+        [keys[6], keys[0], *keys[13:14], keys[20], keys[2]],
+    ):
+        reader = KeyReader()
+        assert "".join(map(reader.read, heard)) == "11#"
+
+
+@pytest.mark.parametrize(
+    "payload", [b"", b"\x01", b"\x01\x0a\x00", b"\x10\x0a\x00\xa0", b"\xff" * 4]
+)
+def test_what_is_no_key_is_nothing(payload: bytes) -> None:
+    assert KeyReader().read(Packet(96, 1, 0, 1, payload)) == ""
