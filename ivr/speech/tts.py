@@ -22,6 +22,7 @@ import tempfile
 import wave
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Protocol
@@ -72,7 +73,7 @@ class Voices:
         """Who speaks this language, in which edition: what would sound different has another
         name. Raises SpeechError where nobody does."""
         name = self._order(language)[0]
-        edition = piper.edition() if name == "piper" else version("pyttsx3")
+        edition = piper.edition() if name == "piper" else _espeak_edition()
         return f"{name} {edition}, {loudness.LOUDNESS:g} LUFS, form {loudness.FORM}"
 
     async def warm(self, languages: Iterable[str]) -> None:
@@ -142,6 +143,11 @@ class Voices:
         if name not in self._children:
             self._children[name] = _Child(name, (*self._command, name))
         return self._children[name]
+
+
+@cache
+def _espeak_edition() -> str:
+    return version("pyttsx3")
 
 
 def speakable(text: str) -> str:
