@@ -146,6 +146,7 @@ class World:
         place = state.place.id if state.place else ""
         return {
             "answer": TimedOut(state.turn),
+            "redial": TimedOut(state.turn),
             "invite": ChannelFailed(waiting.id, waiting.channel, "timeout"),
             "fetch": FetchAnswered(waiting.id, error="timeout"),
             "queue": QueueFailed(place, "timeout"),
@@ -178,6 +179,11 @@ class World:
                     TimedOut(state.turn),
                     TextReceived(pick.of(_TEXTS)),
                 )
+            case "redial":
+                yes = pick(
+                    DigitsPressed("1", state.turn), SpeechHeard("yes", 0.9), TextReceived("对")
+                )
+                return pick(yes, yes, self._answer(pick, state))
             case "transfer":
                 return TransferEnded(waiting.id, pick("answered", "busy", "no_answer", "refused"))
             case "record":
