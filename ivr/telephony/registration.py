@@ -81,16 +81,17 @@ class Registration:
 
     async def _send(self, *, leave: bool, seconds: float) -> SipMessage:
         answer = await self._ask(self._words.gen_first_response(deregister=leave), seconds)
-        for tried in range(TRIES):
+        signed = False
+        for _ in range(TRIES + 1):
             if answer.code == 423 and not leave:  # for longer, it says
                 wanted = str(answer.headers.get("Min-Expires", ""))
                 least = int(wanted) if re.fullmatch(r"\d{1,5}", wanted) else 0
                 self._words.default_expires = min(max(least, _FOR), _LONGEST)
-            elif not answer.is_challenge or (tried and not answer.is_stale):
+            elif not answer.is_challenge or (signed and not answer.is_stale):
                 break
             text = self._words.gen_first_response(deregister=leave)
-            signed = self._sign(text, answer) if answer.is_challenge else text
-            answer = await self._ask(signed, seconds)
+            signed = answer.is_challenge
+            answer = await self._ask(self._sign(text, answer) if signed else text, seconds)
         return answer
 
     async def keep(self) -> None:

@@ -246,52 +246,92 @@ async def over_audiosocket(flow: str) -> AsyncIterator[Caller]:
 # --- over SIP and RTP ----------------------------------------------------------------------------
 
 
-class PhoneCaller(Caller, asyncio.DatagramProtocol):
-    """On a telephone behind another PBX, which has the hotline as an extension."""
+class RtpEnd(asyncio.DatagramProtocol):
+    """A telephone's audio: sends every 20 ms once it knows where to, hears frames and keys."""
 
-    def __init__(self, flow: str):
-        super().__init__(flow)
-        self.pbx = _Pbx(self.over)
-        self._rtp = rtp.Sender(ssrc=1, key_type=96)
+    def __init__(self) -> None:
+        self.rtp = rtp.Sender(ssrc=1, key_type=96)
+        self._keys = rtp.KeyReader()
         self._media: asyncio.DatagramTransport | None = None
         self._peer = ("", 0)
+        self._speaking: asyncio.Future[None] | None = None
 
-    async def dial(self) -> None:
-        loop = asyncio.get_running_loop()
-        self._media, _ = await loop.create_datagram_endpoint(
+    async def open(self) -> tuple[str, int]:
+        self._media, _ = await asyncio.get_running_loop().create_datagram_endpoint(
             lambda: self, local_addr=("127.0.0.1", 0)
         )
-        self.pbx.media = self._media.get_extra_info("sockname")
-        self.pbx.send(self.pbx.request("INVITE", "call", sdp=self.pbx.sdp()))
-        taken = await self.pbx.until(lambda m: m.startswith("SIP/2.0 200") and "INVITE" in m)
-        port = re.findall(r"m=audio (\d+)", taken)[0]
-        self._peer = ("127.0.0.1", int(port))
-        self.pbx.send(self.pbx.request("ACK", "call", cseq_method="ACK"))
+        address: tuple[str, int] = self._media.get_extra_info("sockname")
+        return address
+
+    def aim(self, described: str) -> None:
+        """Send to where a message with SDP says."""
+        self._peer = ("127.0.0.1", int(re.findall(r"m=audio (\d+)", described)[0]))
+
+    async def say(self, pcm: bytes) -> None:
+        """Speak, from a telephone that nothing else drives."""
+        self.rtp.play(pcm_to_ulaw(pcm))
+        while self.rtp.playing:
+            self.tick()
+            await asyncio.sleep(FRAME_SECONDS)
+
+    def tick(self) -> None:
+        for datagram in self.rtp.tick():
+            if self._media is not None and self._peer[1]:
+                self._media.sendto(datagram, self._peer)
 
     def close(self) -> None:
-        self.pbx.close()
         if self._media is not None:
             self._media.close()
 
+    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
+        packet = rtp.parse(data)
+        if packet.payload_type == 96:
+            if key := self._keys.read(packet):
+                self.key(key)
+            return
+        assert packet.payload_type == rtp.PCMU and len(packet.payload) == FRAME_BYTES // 2
+        self.frame(ulaw_to_pcm(packet.payload))
+
+    def frame(self, pcm: bytes) -> None: ...
+
+    def key(self, key: str) -> None: ...
+
+
+class PhoneCaller(Caller, RtpEnd):
+    """On a telephone behind another PBX, which has the hotline as an extension."""
+
+    def __init__(self, flow: str):
+        Caller.__init__(self, flow)
+        RtpEnd.__init__(self)
+        self.pbx = _Pbx(self.over)
+        self.extension: Extension
+
+    async def dial(self) -> None:
+        self.pbx.media = await self.open()
+        self.pbx.send(self.pbx.request("INVITE", "call", sdp=self.pbx.sdp()))
+        taken = await self.pbx.until(lambda m: m.startswith("SIP/2.0 200") and "INVITE" in m)
+        self.aim(taken)
+        self.pbx.send(self.pbx.request("ACK", "call", cseq_method="ACK"))
+
+    def mute(self) -> None:
+        """The telephone loses its power."""
+        self._peer = ("", 0)
+
     async def press(self, keys: str) -> None:
-        self._rtp.press(keys)
-        await self._until(lambda: not self._rtp.pressing, PATIENCE, "the keys were not sent")
+        self.rtp.press(keys)
+        await self._until(lambda: not self.rtp.pressing, PATIENCE, "the keys were not sent")
 
     async def hang_up(self) -> None:
         self.over.set()
         self.pbx.send(self.pbx.request("BYE", "call", cseq="8"))
 
     def send(self, frame: bytes) -> None:
-        if not self._rtp.playing:  # a key that is being pressed takes the place of speech
-            self._rtp.play(pcm_to_ulaw(frame))
-        for datagram in self._rtp.tick():
-            if self._media is not None and self._peer[1]:
-                self._media.sendto(datagram, self._peer)
+        if not self.rtp.playing:  # a key that is being pressed takes the place of speech
+            self.rtp.play(pcm_to_ulaw(frame))
+        self.tick()
 
-    def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
-        packet = rtp.parse(data)
-        assert packet.payload_type == rtp.PCMU and len(packet.payload) == FRAME_BYTES // 2
-        self.frame(ulaw_to_pcm(packet.payload))
+    def frame(self, pcm: bytes) -> None:
+        Caller.frame(self, pcm)
 
 
 class _Pbx(FakePbx):
@@ -303,19 +343,22 @@ class _Pbx(FakePbx):
 
     def datagram_received(self, data: bytes, addr: tuple[str | Any, int]) -> None:
         super().datagram_received(data, addr)
-        if data.startswith(b"BYE"):
+        if data.startswith(b"BYE") and b"Call-ID: call\r" in data:
             self._over.set()
 
 
 @asynccontextmanager
-async def over_softphone(flow: str) -> AsyncIterator[Caller]:
+async def calling_softphone(
+    flow: str, *, wrong_password: bool = False
+) -> AsyncIterator[PhoneCaller]:
     caller = PhoneCaller(flow)
+    caller.pbx.wrong_password = wrong_password
     softphone = SoftphoneSettings(
         server="127.0.0.1",
         port=await caller.pbx.open(),
         accounts={"100": SoftphoneAccount(password="secret")},
     )
-    extension = Extension(
+    caller.extension = extension = Extension(
         Settings(softphone=softphone),
         cast(Any, caller.dialogue),
         SteadyPrompts(),
@@ -324,14 +367,21 @@ async def over_softphone(flow: str) -> AsyncIterator[Caller]:
         sound(MUSIC, 1.0),
         cast(Any, caller.messages),
     )
-    await extension.start()
-    await caller.dial()
     try:
+        await extension.start()
+        await caller.dial()
         async with _running(caller, asyncio.sleep(0)):
             yield caller
     finally:
         await extension.stop()
+        caller.pbx.close()
         caller.close()
+
+
+@asynccontextmanager
+async def over_softphone(flow: str) -> AsyncIterator[Caller]:
+    async with calling_softphone(flow) as caller:
+        yield caller
 
 
 # --- over nothing --------------------------------------------------------------------------------
@@ -356,6 +406,7 @@ class PlainCaller(Caller):
             self._done.set,
             lambda transfer: None,
             lambda record, message: self._spawn(self._store(record, message)),
+            lambda turn: self._spawn(self.dialogue.measured("c", turn)),
         )
 
     @property

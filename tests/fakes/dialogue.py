@@ -7,7 +7,7 @@ a caller or from one, each frame of it tells which text it is of.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
@@ -105,6 +105,7 @@ class Dialogue:
     def __init__(self, flow: str):
         self.events: list[Event] = []
         self.left_by: list[str] = []
+        self.turns: list[Mapping[str, Any]] = []
         self._bundle = loader.load({"main.yaml": flow}, "main")
         self._state: Any = None
         self._port: LegPort | None = None
@@ -128,6 +129,9 @@ class Dialogue:
 
     async def lost(self, port: LegPort) -> None:
         self.left_by.append("lost")
+
+    async def measured(self, conversation_id: str, turn: Mapping[str, Any]) -> None:
+        self.turns.append(turn)
 
     def wants_recording(self, conversation_id: str) -> str:
         return ""

@@ -18,6 +18,8 @@ class FakePbx(asyncio.DatagramProtocol):
         self.invite_status = "200 OK"
         self.silent = False
         self.wrong_password = False
+        self.least = 0  # seconds of a registration that are not too brief
+        self.granted = 0  # seconds that are given whatever is asked
         self.stale = 0  # so many right answers to a challenge are called too old
         self._changed = asyncio.Event()
         self._transport: asyncio.DatagramTransport | None = None
@@ -64,6 +66,12 @@ class FakePbx(asyncio.DatagramProtocol):
             self.wrong_password or "Authorization:" not in message
         ):
             self.send(self.reply(message, "401 Unauthorized"))
+        elif message.startswith("REGISTER") and 0 < _expires(message) < self.least:
+            brief = self.reply(message, "423 Interval Too Brief")
+            self.send(brief.replace("Contact:", f"Min-Expires: {self.least}\nContact:"))
+        elif message.startswith("REGISTER") and self.granted:
+            short = self.reply(message, "200 OK")
+            self.send(short.replace(":5060>", f":5060>;expires={self.granted}"))
         elif message.startswith("REGISTER") and self.stale:
             self.stale -= 1
             answer = self.reply(message, "401 Unauthorized")
@@ -119,3 +127,7 @@ class FakePbx(asyncio.DatagramProtocol):
             lines.append("Content-Type: application/sdp")
         lines.append(f"Content-Length: {len(body) + body.count(chr(10))}")
         return "\n".join(lines) + "\n\n" + body
+
+
+def _expires(message: str) -> int:
+    return int(re.findall(r"^Expires: (\d+)", message, re.M)[0])

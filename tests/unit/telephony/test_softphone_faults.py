@@ -131,6 +131,22 @@ def test_a_wrong_password_at_the_start_is_said_at_once() -> None:
     run(whole())
 
 
+def test_a_registrar_may_want_fewer_registrations_or_more() -> None:
+    async def whole() -> None:
+        pbx = FakePbx()
+        pbx.least = 600
+        async with registered(pbx) as phone:
+            assert phone.registered
+            assert "Expires: 600" in pbx.received[-1]
+            pbx.least, pbx.granted = 0, 20
+            await asyncio.sleep(30)
+            pbx.received.clear()
+            await asyncio.sleep(60)
+            assert pbx.methods().count("REGISTER") >= 2 * 5
+
+    run(whole())
+
+
 # --- calls that come in --------------------------------------------------------------------------
 
 
