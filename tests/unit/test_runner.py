@@ -28,7 +28,7 @@ from ivr.flow.events import (
     Started,
 )
 from ivr.library import Library
-from ivr.model import Address, Channel, Conversation, ConversationStatus, Leg
+from ivr.model import Address, Channel, Contact, Conversation, ConversationStatus, Leg
 from ivr.ports import CallFacts
 from ivr.replay import replay
 from ivr.runner import STALE_SECONDS, TOUCH_SECONDS, Runner
@@ -587,6 +587,20 @@ async def test_a_caller_who_came_back_to_another_server_is_not_given_up(
     assert world.desk.withdrawn == []
     await other.report("c1", DigitsPressed("1"))
     assert again.said[-1] == "Your account?"
+
+
+async def test_what_is_known_of_the_caller_chooses_the_language(world: World) -> None:
+    (world.folder / "main.yaml").write_text(
+        FLOW.replace("languages: [en]", "languages: [en, zh]").replace(
+            "Your account?", "{en: Your account?, zh: 账号？}"
+        )
+    )
+    address = Address(Channel.VOICE, "+14155550123")
+    await world.store.save_contact(Contact("k1", "Li", "zh", (address,)))
+    phone = await world.call()
+    assert phone.question.language == phone.question.grammar.language == "zh"
+    await world.runner.report("c1", DigitsPressed("1"))
+    assert phone.said[-1] == "账号？"
 
 
 # --- a caller who rings again --------------------------------------------------------------------

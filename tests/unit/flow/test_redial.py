@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from ivr.flow.events import Enqueue, HungUp, Resumed, Started, event_from_json, to_json
+from ivr.flow.events import AgentJoined, Enqueue, HungUp, Resumed, Started, event_from_json, to_json
 from ivr.flow.schema import Bundle
 from tests.unit.flow.caller import Caller, bundle
 
@@ -232,3 +232,65 @@ def test_where_the_secret_came_first_nothing_is_offered() -> None:
 def test_the_beginning_survives_the_timeline(flows: Bundle) -> None:
     started = Started("voice", "+14155550123", "100", "", drop(past_the_pin(flows)))
     assert event_from_json(json.loads(json.dumps(to_json(started)))) == started
+
+
+# --- where a call may drop ----------------------------------------------------------------------
+
+
+def test_who_had_reached_a_person_is_not_taken_back(flows: Bundle) -> None:
+    first = at_the_account(flows)
+    first.says("agent")
+    assert first.state.place is not None
+    first.tell(AgentJoined(first.state.place.id, "ann"))
+    assert drop(first) is None
+
+
+OUTER = """\
+flow: main
+start: name
+slots: {name: {type: text}, account: {type: digits}}
+nodes:
+  name: {collect: {slot: name, ask: Name?}, then: who}
+  who: {call: {flow: inner, out: {account: number}}, then: fetched}
+  fetched: {fetch: {get: "{crm}/{account}", into: customer}, then: last, otherwise: last}
+  last: {record: {slot: name, ask: "{customer.name}, speak."}, then: bye}
+  bye: {end: {}}
+uses: [crm]
+"""
+INNER = """\
+flow: inner
+start: kind
+slots: {kind: {type: yes_no}, number: {type: digits, length: 4}}
+nodes:
+  kind: {collect: {slot: kind, ask: Yours?}, then: number}
+  number: {collect: {slot: number, ask: Number?}, then: done}
+  done: {end: {}}
+"""
+
+
+def test_a_flow_within_a_flow_is_gone_on_with() -> None:
+    flows = bundle(OUTER, INNER)
+    first = Caller(flows)
+    first.says("ann")
+    first.says("yes")
+    caller = Caller(flows, dropped=drop(first), fetch={"GET crm/4711": {"json": {"name": "Ann"}}})
+    caller.says("yes")
+    assert caller.said == "Number?"
+    caller.presses("4711")
+    assert caller.said == "Ann, speak."
+    assert caller.state.slots == {"name": "ann", "account": "4711"}
+
+
+def test_a_message_can_be_left_after_all_and_a_fetch_is_not_repeated_by_itself() -> None:
+    flows = bundle(OUTER, INNER)
+    first = Caller(flows)
+    for answer in ("ann", "yes", "four seven one one"):
+        first.says(answer)
+    assert first.state.waiting.kind == "fetch"
+    assert drop(first) is None  # the question before it is the first
+    told = Caller(flows, fetch={"GET crm/4711": {"json": {"name": "Ann"}}})
+    for answer in ("ann", "yes", "four seven one one"):
+        told.says(answer)
+    again_told = Caller(flows, dropped=drop(told))
+    again_told.says("yes")
+    assert again_told.said == "Ann, speak."
