@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import os
 import time
 import uuid
@@ -49,6 +50,7 @@ _KEEP_FREE = 512 * 1024 * 1024
 """Bytes of the disk that recordings leave alone: the database may be on the same."""
 
 _MOST_AT_ONCE = 500
+_QUIET_SECONDS = 30.0
 _NEW_SECONDS = 60.0
 _CLOSE_SECONDS = 5.0
 _MEGABYTE = 1024 * 1024
@@ -71,7 +73,7 @@ class Track:
         if not self._archive.reserve(len(samples)):
             if not self._late:
                 self._late = True
-                self._tell("slow", "the disk does not keep up: seconds are missing")
+                self._archive.fall_behind()
             return
         writing = self._archive.disk.ask(lambda: self._file.write(at, samples))
         writing.add_done_callback(lambda done: self._written(done, len(samples)))
@@ -115,6 +117,7 @@ class Recordings:
         self._place = ""
         self._used = 0
         self._waiting = 0
+        self._behind_since = -math.inf
         self._open: set[str] = set()
         self._ending: set[asyncio.Task[None]] = set()
 
@@ -202,6 +205,14 @@ class Recordings:
             return False
         self._waiting += size
         return True
+
+    def fall_behind(self) -> None:
+        """One more recording has a gap: said once for all of them, and counted."""
+        RECORDING_FAILURES.labels("slow").inc()
+        now = self.clock.monotonic()
+        if now - self._behind_since > _QUIET_SECONDS:
+            self._behind_since = now
+            log.error("the disk does not keep up: recordings have gaps", folder=str(self._folder))
 
     def release(self, size: int, *, kept: bool) -> None:
         self._waiting -= size
