@@ -218,6 +218,8 @@ class _Connection(Protocol):
             await self._server.answer(call)
         except CallGone:
             pass
+        except TelephonyError as error:  # the way to Asterisk broke: nothing of ours to look for
+            log.error("call lost", channel=call.request.channel, error=str(error))
         except Exception as error:
             # The dialplan takes the caller back: without HOTLINE_DONE this is a fault of ours.
             log.exception("call lost to a fault", channel=call.request.channel, error=str(error))

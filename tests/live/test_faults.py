@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import random
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+import httpx2
 import numpy as np
 import psutil
 import pytest
 import pytest_asyncio
 
-from cti import protocol
+from cti import protocol, robots, stage
 from ivr.config import Settings
 from ivr.errors import TelephonyError
-from ivr.model import TimelineEntry
+from ivr.model import Conversation, TimelineEntry
 from ivr.telephony import pbx
 from ivr.telephony.softphone import Softphone
+from ivr.wire.audiosocket import pack
+from tests import mutations
 from tests.live import voices
 from tests.live.house import ACCOUNT, Agent, Caller, House, house_settings, until
 
@@ -349,3 +353,110 @@ async def test_a_speech_worker_killed_while_it_listens_costs_one_utterance(
 
 def workers(house: House) -> list[psutil.Process]:
     return [child for child in house.process.children() if "ivr.speech.worker" in child.cmdline()]
+
+
+# --- all at once ---------------------------------------------------------------------------------
+
+NOISE = 60
+BLOCKED = "hotline_loop_blocked_seconds_bucket"
+MAY_WAIT = 3
+"""Blocks of over 100 ms in the whole test: none is ours, but others may have the processor."""
+
+
+@pytest.mark.models
+async def test_everything_at_once_costs_nobody_their_call(
+    live_pbx: Settings, module_house: House
+) -> None:
+    """A worker killed, the voice hung, every audio connection reset, and strangers who send what is
+    no audio and no call, byte by byte and out of order."""
+    await module_house.stop()
+    speech = live_pbx.speech.model_copy(
+        update={"engine": "whisper", "languages": ("en",), "voice": "pyttsx3"}
+    )
+    house = House(house_settings(live_pbx, "all_at_once", speech=speech))
+    await house.start()
+    try:
+        async with house.caller() as phone, robots.phone(house.settings, "9002") as other:
+            asked, identity, question = await to_the_bill(house, phone)
+            listening = await house.call(other)
+            await listening.sound(time.monotonic(), 5)
+            [second] = [one.id for one in await conversations(house) if one.id != identity]
+
+            [worker] = workers(house)
+            for voice in voices_of(house):
+                voice.suspend()
+            worker.kill()
+            where = house.settings.asterisk
+            house.cut(where.audio_port)
+            chance = random.Random(4)
+            await asyncio.gather(
+                *(stranger(where.audio_port, AUDIO, chance) for _ in range(NOISE)),
+                *(stranger(where.agi_port, COMMANDS, chance) for _ in range(NOISE)),
+            )
+
+            await asked_again(house, identity, question)
+            await house.until_entry(second, "resumed")
+            for on_the_line in (asked, listening):
+                await on_the_line.sound(time.monotonic(), 10)
+            assert (await house.state(identity)).slots["account"] == ACCOUNT
+            await asked.call.press("0")
+            await house.until_entry(identity, "in_line")
+            await listening.call.press("2")
+            await house.until_entry(second, "pressed")
+            blocked = await blocks_over_100_ms(house)
+            print(f"{blocked:g} blocks over 100 ms")
+            assert blocked <= MAY_WAIT
+            for on_the_line in (asked, listening):
+                await on_the_line.call.hang_up()
+            for one in (identity, second):
+                await house.until_ended(one)
+        await house.nothing_left()
+        for one in (identity, second):
+            legs = house.rows("select count(*) from legs where conversation_id = ?", one)
+            assert legs == [(1,)], "the dialplan did not have to put anybody through again"
+    finally:
+        await house.stop()
+
+
+AUDIO = [
+    b"\x01\x00\x10" + bytes(16),
+    *(pack(TONE[at : at + 320]) for at in (0, 320)),
+    b"\x03\x00\x011",
+]
+COMMANDS = [
+    b"agi_network: yes\n",
+    b"agi_channel: PJSIP/none\n",
+    b"agi_uniqueid: 1.1\n",
+    b"\n",
+    b"200 result=0\n",
+]
+
+
+async def stranger(port: int, parts: list[bytes], chance: random.Random) -> None:
+    """Connect, and send something broken in small pieces for as long as it is taken."""
+    _, writer = await asyncio.open_connection("127.0.0.1", port)
+    with contextlib.suppress(ConnectionError):
+        for piece in mutations.pieces(mutations.broken(parts, chance)[:400], chance):
+            writer.write(piece)
+            await writer.drain()
+    writer.close()
+    with contextlib.suppress(ConnectionError):
+        await writer.wait_closed()
+
+
+def voices_of(house: House) -> list[psutil.Process]:
+    """The processes that speak."""
+    children = house.process.children(recursive=True)
+    return [one for one in children if "ivr.speech.tts" in one.cmdline()]
+
+
+async def conversations(house: House) -> Sequence[Conversation]:
+    async with house.store() as store:
+        return await store.live_conversations()
+
+
+async def blocks_over_100_ms(house: House) -> float:
+    async with httpx2.AsyncClient(trust_env=False) as client:
+        text = (await client.get(stage.url(house.settings) + "/metrics")).text
+    counted = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith(BLOCKED))
+    return float(counted[f'{BLOCKED}{{le="+Inf"}}']) - float(counted[f'{BLOCKED}{{le="0.1"}}'])

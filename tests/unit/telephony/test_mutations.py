@@ -21,5 +21,6 @@ async def test_broken_data_costs_its_own_call_alone(
     # Each says who and why, in one line; none is a fault of ours.
     assert {entry["event"] for entry in logged if entry["log_level"] == "error"} <= {
         "agi connection dropped",
+        "call lost",
         "audio connection refused",
     }
