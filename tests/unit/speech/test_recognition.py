@@ -306,7 +306,6 @@ async def test_a_server_that_fails_is_left_alone_until_it_has_answered_a_trial(
 ) -> None:
     monkeypatch.setattr(ears_module, "_ANSWER_SECONDS", 0.1)
     monkeypatch.setattr(remote, "_TRY_AGAIN_SECONDS", 0.05)
-    monkeypatch.setattr(remote, "_TRIAL_SECONDS", 0.1)
     well = True
     trials = 0
 
@@ -326,12 +325,14 @@ async def test_a_server_that_fails_is_left_alone_until_it_has_answered_a_trial(
         ears = Recognition(Settings(speech=SpeechSettings(languages=("en",), url=url)), Clock())
         await ears.start(lambda line: None)
         well = False
+        monkeypatch.setattr(remote, "_TRIAL_SECONDS", 0.05)
         await utterance(ears)
         assert ears.hears("en"), "one lost utterance is no proof"
         await utterance(ears)
         assert not ears.hears("en") and ears.states == {"en": "dead"}
         await until(lambda: trials > 5)
         assert not ears.hears("en"), "no caller is spent on finding out"
+        monkeypatch.setattr(remote, "_TRIAL_SECONDS", 4.0)
         well = True
         await until(lambda: ears.hears("en"))
         await ears.stop()
