@@ -361,7 +361,9 @@ INVITE = FakePbx.request(
 ).replace("\n", "\r\n")
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=200, deadline=None
+)
 @given(
     data=st.one_of(
         st.binary(max_size=100),

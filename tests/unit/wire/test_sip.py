@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ivr.errors import RemoteProtocolError
@@ -86,6 +86,7 @@ def test_what_cannot_be_answered_is_no_message(broken: str) -> None:
         sip.tidy(broken.encode())
 
 
+@settings(deadline=None)
 @given(st.data())
 def test_no_mutation_breaks_the_reader_or_forges_a_line(data: st.DataObject) -> None:
     raw = bytearray((INVITE + AUDIO).encode())
@@ -198,6 +199,7 @@ def test_audio_that_we_cannot_send_is_refused(wrong: str) -> None:
         sip.described(wrong)
 
 
+@settings(deadline=None)
 @given(
     st.text(max_size=200)
     | st.builds(
