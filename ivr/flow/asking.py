@@ -24,6 +24,9 @@ TEXT_WAIT = 43_200.0
 REFUSALS = 2
 """After so many refused confirmations a question asks for keys."""
 
+_ANSWERED_BY_NO = frozenset({"text", "yes_no"})
+"""Slot types of which "no, ..." may be the answer, and corrects nothing."""
+
 _FORMATS = {
     "digits": "digits",
     "phone": "digits",
@@ -217,7 +220,7 @@ def taken_as_told(run: Run, node: Asking) -> list[str]:
     if (
         not isinstance(node, CollectNode)
         or question.secret
-        or run.flow.slots[question.slot].type == "text"
+        or run.flow.slots[question.slot].type in _ANSWERED_BY_NO
     ):
         return []
     names = {*question.filled, *named_slots(run, wording(run, node))} - {question.slot}

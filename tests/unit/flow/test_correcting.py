@@ -211,6 +211,14 @@ def test_what_is_not_read_out_is_said_once_it_is_corrected() -> None:
         assert caller.question.slot_type == "time"
 
 
+def test_a_no_that_answers_the_question_corrects_nothing() -> None:
+    flow = (FLOW % ("told", "unsure")).replace("hour: {type: time}", "hour: {type: yes_no}")
+    caller = Caller(bundle(flow))
+    caller.says("the fifth of march")
+    caller.says("no, the ninth")
+    assert caller.state.slots["visit"] == "2027-03-05"
+
+
 def test_a_choice_is_corrected_in_one_step() -> None:
     for said in ("no, billing", "not repairs, billing", "billing"):
         caller = call("way")
