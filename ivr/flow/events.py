@@ -222,13 +222,18 @@ class Keypad:
 class Grammar:
     """What may be said: whole `phrases`, and `words` of which any sequence may be said.
 
-    `words` carry digits, numbers and dates, where no list of whole phrases could be complete.
+    `words` carry digits, numbers and dates, where no list of whole phrases could be complete. Where
+    all of them make one value, `kind` is its slot type, and `minimum` and `maximum` are how many
+    digits it has (0 is no bound): the reader of `ivr.flow.spoken` is the grammar of the words.
     Everything is lower case, without punctuation, in `language`.
     """
 
     language: str
     phrases: tuple[str, ...] = ()
     words: tuple[str, ...] = ()
+    kind: str = ""
+    minimum: int = 0
+    maximum: int = 0
 
 
 # --- effects ------------------------------------------------------------------------------------

@@ -326,12 +326,14 @@ def _collect(
     whole, words = _vocabulary((slot, *others, *told), language)
     if told:
         whole, words = _correcting(whole, words, language)
+    one_value = not others and not told and slot.type not in ("choice", "text", "yes_no")
     return _build(
         language,
         commands,
         keypad=keypad,
         choices=choices,
         slot=slot,
+        value=slot if one_value else None,
         others=others,
         slot_type=slot.type,
         words=words,
@@ -386,6 +388,7 @@ def _build(
     meanings: Mapping[str, Meaning] | None = None,
     whole: tuple[str, ...] = (),
     words: tuple[str, ...] = (),
+    value: Slot | None = None,
     **more: Any,
 ) -> Answers:
     """With the global commands, which give way to what the designer's own phrases mean."""
@@ -397,4 +400,6 @@ def _build(
             if phrase not in own:
                 meanings[phrase] = Meaning("command", {"name": command})
     said = tuple(dict.fromkeys((*whole, *meanings)))
-    return Answers(language, Grammar(language, said, words), keypad, meanings=meanings, **more)
+    asked = () if value is None else (value.type, value.minimum, value.maximum)
+    grammar = Grammar(language, said, words, *asked)
+    return Answers(language, grammar, keypad, meanings=meanings, **more)

@@ -12,6 +12,7 @@ from typing import Any
 
 from ivr.errors import RemoteProtocolError
 from ivr.flow.events import Grammar
+from ivr.flow.spoken import KINDS
 from ivr.ports import SAMPLE_RATE
 from ivr.speech.engines import Reading
 
@@ -19,6 +20,7 @@ END = json.dumps({"eof": 1})
 PEEK = json.dumps({"peek": 1})
 
 _MOST_PHRASES = 5000
+_MOST_DIGITS = 100
 _CONFIDENCE_UNTOLD = 0.8
 
 # --- to the recogniser ---------------------------------------------------------------------------
@@ -32,6 +34,12 @@ def config_message(grammar: Grammar) -> str:
         config["phrase_list"] = [*said, "[unk]"]
         config["phrases"] = list(grammar.phrases)
         config["word_list"] = list(grammar.words)
+    if grammar.kind:
+        config["value"] = {
+            "kind": grammar.kind,
+            "minimum": grammar.minimum,
+            "maximum": grammar.maximum,
+        }
     return json.dumps({"config": config}, ensure_ascii=False)
 
 
@@ -45,7 +53,17 @@ def parse_config(message: dict[str, Any], language: str) -> Grammar:
         raise RemoteProtocolError(f"config: sample_rate {rate!r}: only {SAMPLE_RATE} is taken")
     stock = _texts(config, "phrase_list")
     phrases = _texts(config, "phrases") if "phrases" in config else stock
-    return Grammar(language, phrases, _texts(config, "word_list"))
+    return Grammar(language, phrases, _texts(config, "word_list"), *_value(config))
+
+
+def _value(config: dict[str, Any]) -> tuple[str, int, int]:
+    value = config.get("value", {"kind": ""})
+    if not isinstance(value, dict) or value.get("kind") not in ("", *KINDS):
+        raise RemoteProtocolError("config: value: not a kind of slot")
+    bounds = (value.get("minimum", 0), value.get("maximum", 0))
+    if not all(type(bound) is int and 0 <= bound <= _MOST_DIGITS for bound in bounds):
+        raise RemoteProtocolError(f"config: value: bounds are from 0 to {_MOST_DIGITS}")
+    return value["kind"], *bounds
 
 
 def _texts(config: dict[str, Any], key: str) -> tuple[str, ...]:

@@ -19,10 +19,17 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import calls, flows, load, overload, prompts, recording
+from tests.bench import calls, flows, load, overload, prompts, recognition, recording
 from tests.bench.figures import Figure
 
-ALONE = flows.BENCHES | load.BENCHES | prompts.BENCHES | recording.BENCHES | overload.BENCHES
+ALONE = (
+    flows.BENCHES
+    | recognition.BENCHES
+    | load.BENCHES
+    | prompts.BENCHES
+    | recording.BENCHES
+    | overload.BENCHES
+)
 """Those that need no running hotline, or set up one of their own."""
 
 NAMES = (*ALONE, *calls.BENCHES)

@@ -22,8 +22,9 @@ from ivr.speech.messages import (
 
 
 def test_a_grammar_arrives_as_it_was_sent() -> None:
-    grammar = Grammar("zh", ("账单", "报修"), ("一", "二"))
-    assert parse_config(json.loads(config_message(grammar)), "zh") == grammar
+    for value in ((), ("digits", 8, 8), ("date",)):
+        grammar = Grammar("zh", ("账单", "报修"), ("一", "二"), *value)
+        assert parse_config(json.loads(config_message(grammar)), "zh") == grammar
 
 
 def test_results_of_one_utterance_are_joined() -> None:
@@ -41,7 +42,9 @@ JSON = st.recursive(
 
 @given(
     st.fixed_dictionaries(
-        {}, optional={"sample_rate": JSON, "phrase_list": JSON, "phrases": JSON, "word_list": JSON}
+        {},
+        optional={"sample_rate": JSON, "phrase_list": JSON, "phrases": JSON, "word_list": JSON}
+        | {"value": JSON | st.fixed_dictionaries({"kind": st.just("digits"), "minimum": JSON})},
     )
 )
 def test_a_configuration_is_a_grammar_or_refused(config: dict[str, Any]) -> None:
