@@ -118,6 +118,7 @@ class PhoneLeg:
         self._audio: PhoneAudio | None = None
         self._other: PhoneCall | None = None
         self._connecting = False
+        self._unrecorded = False
         self._broken = False
         self._done = False
         self._beginning: asyncio.Future[None] | None = None
@@ -214,7 +215,8 @@ class PhoneLeg:
                 return
 
     def _heard(self, frame: bytes) -> None:
-        self._recording.heard(frame)
+        if not self._unrecorded:
+            self._recording.heard(frame)
         if self._other is not None:
             self._other.stream.relay(frame)
         else:
@@ -263,7 +265,9 @@ class PhoneLeg:
                 rung = True
                 notify(Ringing(extension))
 
-        return await self._connect(extension, seconds, ringing, lambda: notify(Answered(extension)))
+        return await self._connect(
+            extension, seconds, ringing, lambda: notify(Answered(extension)), recorded=True
+        )
 
     async def _connect(
         self,
@@ -271,6 +275,8 @@ class PhoneLeg:
         seconds: float,
         ringing: Callable[[], None],
         answered: Callable[[], None],
+        *,
+        recorded: bool,
     ) -> str:
         """Call somebody, and let them talk with the caller until one of them hangs up."""
         if self._connecting:
@@ -285,7 +291,7 @@ class PhoneLeg:
                 return "gone"
             other = await dialling
             answered()
-            await self._talk(other, gone)
+            await self._talk(other, gone, recorded)
             return "talked"
         except NotConnected as refusal:
             return _OUTCOMES.get(refusal.code, "unavailable")
@@ -302,9 +308,12 @@ class PhoneLeg:
                 self._spawn(other.hang_up())
             self._connecting = False
 
-    async def _talk(self, other: PhoneCall, gone: asyncio.Future[None]) -> None:
+    async def _talk(self, other: PhoneCall, gone: asyncio.Future[None], recorded: bool) -> None:
         if self._audio is None:
             return
+        if not recorded:  # whom a flow transfers to has been told nothing
+            self._unrecorded = True
+            self._audio.on_sent(None)
         self._turns.disconnect()
         self._audio.stop()
         self._other = other
@@ -317,6 +326,9 @@ class PhoneLeg:
             ended.cancel()
             self._other = None
             other.stream.close()
+            if self._unrecorded:
+                self._unrecorded = False
+                self._recording.tap(self._audio)
             if self._call.state == "answered":
                 self._turns.connect(self._audio)
 
@@ -339,7 +351,9 @@ class PhoneLeg:
         self._spawn(self._carry_out(effect))
 
     async def _carry_out(self, effect: Transfer) -> None:
-        outcome = await self._connect(effect.to, effect.ring, lambda: None, lambda: None)
+        outcome = await self._connect(
+            effect.to, effect.ring, lambda: None, lambda: None, recorded=False
+        )
         if self._audio is not None:
             self._audio.stop()
         word = _TRANSFER_OUTCOMES.get(outcome, "refused")

@@ -12,7 +12,13 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
-from ivr.config import AsteriskSettings, Settings, SoftphoneAccount, SoftphoneSettings
+from ivr.config import (
+    AsteriskSettings,
+    RecordingSettings,
+    Settings,
+    SoftphoneAccount,
+    SoftphoneSettings,
+)
 from ivr.errors import CallGone
 from ivr.flow.events import Dequeue, Effect, Record, Recorded, Started
 from ivr.model import Address, Channel, Leg
@@ -349,7 +355,7 @@ class _Pbx(FakePbx):
 
 @asynccontextmanager
 async def calling_softphone(
-    flow: str, *, wrong_password: bool = False
+    flow: str, *, wrong_password: bool = False, recording: bool = False
 ) -> AsyncIterator[PhoneCaller]:
     caller = PhoneCaller(flow)
     caller.pbx.wrong_password = wrong_password
@@ -359,7 +365,7 @@ async def calling_softphone(
         accounts={"100": SoftphoneAccount(password="secret")},
     )
     caller.extension = extension = Extension(
-        Settings(softphone=softphone),
+        Settings(softphone=softphone, recording=RecordingSettings(enabled=recording)),
         cast(Any, caller.dialogue),
         SteadyPrompts(),
         caller.ears,

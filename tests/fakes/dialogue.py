@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from datetime import datetime
 from typing import Any
 
+from ivr.config import RecordingSettings
 from ivr.flow import engine, loader
 from ivr.flow.events import Event, Started
 from ivr.ports import (
@@ -134,17 +135,36 @@ class Dialogue:
         self.turns.append(turn)
 
     def wants_recording(self, conversation_id: str) -> str:
-        return ""
+        return "en"
 
     def _now(self) -> datetime:
         return EPOCH
 
 
 class Messages:
-    """Keeps voice messages as (PCM, seconds)."""
+    """Keeps voice messages as (PCM, seconds), and of a recorded call its stereo samples."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[bytes, float]] = []
+        self.settings = RecordingSettings()
+        self.samples = b""
+
+    async def begin(self, conversation_id: str, leg_id: str) -> Messages:
+        return self
+
+    def write(self, at: int, samples: bytes) -> None:
+        self.samples += samples
+
+    def end(self) -> None: ...
+
+    def recorded(self) -> tuple[set[str], set[str]]:
+        """What of a call was recorded, of the caller and of those who talked with them."""
+        frames = [self.samples[at : at + 640] for at in range(0, len(self.samples), 640)]
+        sides = [
+            {text_of(b"".join(f[i : i + 2] for i in range(side, len(f), 4))) for f in frames}
+            for side in (0, 2)
+        ]
+        return sides[0], sides[1]
 
     async def keep_message(
         self, conversation_id: str, leg_id: str, name: str, pcm: bytes, seconds: float

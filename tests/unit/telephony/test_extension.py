@@ -68,9 +68,11 @@ class Agent(RtpEnd):
         self.pbx.send(self.pbx.request("BYE", call_id, cseq="99", tag=f";tag={ours}"))
 
 
-def on_a_call(case: Callable[[PhoneCaller, Agent], Awaitable[None]]) -> None:
+def on_a_call(
+    case: Callable[[PhoneCaller, Agent], Awaitable[None]], *, recording: bool = False
+) -> None:
     async def whole() -> None:
-        async with calling_softphone(FLOW) as caller:
+        async with calling_softphone(FLOW, recording=recording) as caller:
             agent = Agent(caller)
             caller.pbx.invite_status = ""  # a phone that rings until the test says more
             await caller.hears("Main menu.")
@@ -245,6 +247,33 @@ def test_a_transfer_that_fails_goes_on_in_the_flow(key: str, status: str, outcom
             assert "INVITE" not in caller.pbx.methods()
 
     on_a_call(case)
+
+
+@pytest.mark.parametrize(("key", "kept"), [("6", True), ("7", False)])
+def test_a_talk_with_an_agent_is_recorded_and_one_after_a_transfer_is_not(
+    key: str, kept: bool
+) -> None:
+    async def case(caller: PhoneCaller, agent: Agent) -> None:
+        await caller.press(key)
+        if kept:
+            await caller.hears(MUSIC)
+            [leg] = caller.extension._legs
+            talking = ring(caller, leg, [])
+        await agent.answer()
+        await asyncio.sleep(0.5)
+        await asyncio.gather(caller.says("hello agent", 1.0), agent.say(sound("hello caller", 1.0)))
+        await asyncio.sleep(0.5)
+        agent.hang_up()
+        await caller.hears(MUSIC if kept else "Farewell.")
+        if kept:
+            assert await talking == "talked"
+        await caller.hang_up()
+        await caller.left()
+        theirs, ours = caller.messages.recorded()
+        assert "Main menu." in ours
+        assert ("hello agent" in theirs, "hello caller" in ours) == (kept, kept)
+
+    on_a_call(case, recording=True)
 
 
 @pytest.mark.parametrize("extension", ["", "1@elsewhere", "1001;x=y", "1" * 40])
