@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import itertools
 import os
 from pathlib import Path
 
@@ -19,32 +20,54 @@ from ivr.ports import FRAME_SECONDS
 
 log = structlog.get_logger(__name__)
 
-_OURS = 1  # the least priority in real time
+_LOOKS = 50  # between two searches for new threads: a second
+_THREADS = 1  # the least priority in real time
+_LOOP = 2
 _ASTERISKS = 10  # as with its own option -p, which however ends it where the system says no
 
 
 def go_first() -> bool:
     """Put this thread before the machine's other work; whether the system let us (it wants root,
-    CAP_SYS_NICE or `LimitRTPRIO=`). Threads and processes started from here on are not put first:
-    recognition and synthesis may take what is left.
+    CAP_SYS_NICE or `LimitRTPRIO=`). Processes started from here on are not put first: recognition
+    and synthesis may take what is left.
     """
-    return _first(0, _OURS, os.SCHED_RESET_ON_FORK)
+    return _first(0, _LOOP, os.SCHED_RESET_ON_FORK)
 
 
 def let_first(pid: int) -> bool:
     """The same for another process that deals with audio, an Asterisk: its threads of now and those
     that they will start."""
+    return all([_first(thread, _ASTERISKS, 0) for thread in _threads(pid)])
+
+
+def _lift() -> None:
+    """Put our other threads next: one that is made to wait while it holds the interpreter's lock
+    makes the loop wait, too."""
+    if not _is_first(0):
+        return
+    for thread in _threads(os.getpid()):
+        if not _is_first(thread):
+            _first(thread, _THREADS, os.SCHED_RESET_ON_FORK)
+
+
+def _threads(pid: int) -> list[int]:
     try:
-        threads = [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
+        return [int(task.name) for task in Path(f"/proc/{pid}/task").iterdir()]
     except OSError:  # it is gone, or this is not Linux
-        return False
-    return all([_first(thread, _ASTERISKS, 0) for thread in threads])
+        return []
 
 
-def _first(pid: int, priority: int, flags: int) -> bool:
+def _is_first(thread: int) -> bool:
+    try:
+        return os.sched_getscheduler(thread) & ~os.SCHED_RESET_ON_FORK == os.SCHED_RR
+    except (OSError, AttributeError):  # it has ended
+        return True
+
+
+def _first(thread: int, priority: int, flags: int) -> bool:
     # Niceness would not do: Linux weighs it within a session alone (sched(7), autogroup).
     try:
-        os.sched_setscheduler(pid, os.SCHED_RR | flags, os.sched_param(priority))
+        os.sched_setscheduler(thread, os.SCHED_RR | flags, os.sched_param(priority))
     except (OSError, AttributeError) as error:
         log.info("calls have no priority over the machine's other work", reason=str(error))
         return False
@@ -58,10 +81,12 @@ def settle() -> None:
 
 
 async def watch() -> None:
-    """Count how long the loop was blocked, until cancelled. What falls between two looks is seen
-    less the time to the next one, 20 ms at most."""
+    """Count how long the loop was blocked, and put new threads first, until cancelled. What falls
+    between two looks is seen less the time to the next one, 20 ms at most."""
     loop = asyncio.get_running_loop()
-    while True:
+    for look in itertools.count():
         due = loop.time() + FRAME_SECONDS
         await asyncio.sleep(FRAME_SECONDS)
         LOOP_BLOCKED.observe(max(0.0, loop.time() - due))
+        if look % _LOOKS == 0:
+            _lift()

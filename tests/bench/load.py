@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
@@ -39,6 +40,7 @@ _SPEECH_SECONDS = 1
 _SETTLE_SECONDS = 2.0
 _MEASURE_SECONDS = 10.0
 _STEP_SECONDS = _LOOP_SECONDS + _SETTLE_SECONDS + _MEASURE_SECONDS
+_SPARE_ROUNDS = 2  # a step takes a little longer than its seconds
 _STREAMS = 20
 """Connections whose every frame is timed."""
 
@@ -190,7 +192,7 @@ async def _run(on: Stage, menu: Literal["ours", "plain"], sizes: tuple[int, ...]
     before = 0
     for number, size in enumerate(sizes):
         left = len(sizes) - number
-        rounds = round((left * _STEP_SECONDS + _SETTLE_SECONDS) / _LOOP_SECONDS + 0.5)
+        rounds = math.ceil(left * _STEP_SECONDS / _LOOP_SECONDS) + _SPARE_ROUNDS
         callers.append(
             asyncio.create_task(
                 run_talkers(

@@ -14,19 +14,29 @@ from ivr.observe import LOOP_BLOCKED
 from ivr.telephony import punctual
 
 _POLICIES = """
-import os, subprocess, sys
+import asyncio, os, subprocess, sys, threading
 from ivr.telephony import punctual
 allowed = punctual.go_first()
+go = threading.Event()
+thread = threading.Thread(target=go.wait)
+thread.start()
+async def main():
+    watching = asyncio.ensure_future(punctual.watch())
+    await asyncio.sleep(0.05)
+asyncio.run(main())
+print(os.sched_getscheduler(thread.native_id) & ~os.SCHED_RESET_ON_FORK)
+go.set()
 child = [sys.executable, "-c", "import os; print(os.sched_getscheduler(0))"]
 print(allowed, os.sched_getscheduler(0) & ~os.SCHED_RESET_ON_FORK)
 print(subprocess.check_output(child, text=True))
 """
 
 
-def test_the_loop_goes_first_and_its_children_do_not() -> None:
+def test_the_loop_and_its_threads_go_first_and_its_children_do_not() -> None:
     told = subprocess.check_output([sys.executable, "-c", _POLICIES], text=True).split()
-    allowed, ours, childs = told[-3:]
+    threads, allowed, ours, childs = told[-4:]
     assert (allowed == "True") == (int(ours) == os.SCHED_RR)
+    assert threads == ours
     assert int(childs) == os.SCHED_OTHER
 
 
@@ -35,7 +45,7 @@ def test_an_asterisk_goes_first_if_it_may() -> None:
         allowed = punctual.let_first(process.pid)
         assert (os.sched_getscheduler(process.pid) == os.SCHED_RR) == allowed
         process.kill()
-    assert not punctual.let_first(process.pid)  # it is gone
+    assert punctual.let_first(process.pid)  # it is gone, and nobody of it is late
 
 
 def test_without_the_right_to_it_nothing_breaks(monkeypatch: pytest.MonkeyPatch) -> None:
