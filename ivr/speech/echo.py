@@ -19,6 +19,7 @@ ECHO = 0.6
 """More than this share explained is an echo. Measured: speech over another voice's prompt stays
 below it in 98 of 100 stretches, echoes of 10 to 30 dB loss, dry or smeared over 5 ms, above it."""
 
+_PLAINLY = 0.9  # so much explained tells how this line's echo sounds
 _SMEAR = 8  # samples to either side of the best delay that the filter covers
 _SIZE = 5400  # of the transform: FAR + STRETCH at least, and a product of small primes
 _SILENT = 1e-6  # mean power, -60 dBFS
@@ -29,34 +30,48 @@ class EchoGuard:
 
     def __init__(self) -> None:
         self._place = -1
+        self._filter: Samples | None = None
+        self._filter_place = 0
+
+    def without(self, near: Samples, far: Samples) -> Samples:
+        """`near` less the echo that this line is known to have, whatever else is on it."""
+        if self._filter is None:
+            return near
+        rest = np.asarray(near - self._filter @ _rows(far, self._filter_place), np.float32)
+        # The two directions are not in step for ever: what makes it louder is no longer true.
+        return rest if float(rest @ rest) < float(near @ near) else near
 
     def rest(self, near: Samples, far: Samples) -> Samples:
-        """What is left of `near` without the echo of `far`; both end now, and have the lengths
-        above."""
+        """What is left of `near` when all is taken away that `far` can explain; both end now, and
+        have the lengths above."""
         energy = float(near @ near)
         if energy <= 0.0 or float(far @ far) <= _SILENT * FAR:
             return near
         if self._place >= 0:
-            rest = _without(near, far, self._place)
+            rest = self._explain(near, far, self._place, energy)
             if float(rest @ rest) < (1 - ECHO) * energy:
                 return rest
-        place = _best_place(near, far)
-        rest = _without(near, far, place)
-        if float(rest @ rest) < (1 - ECHO) * energy:
+        return self._explain(near, far, _best_place(near, far), energy)
+
+    def _explain(self, near: Samples, far: Samples, place: int, energy: float) -> Samples:
+        rows = _rows(far, place)
+        gram = (rows @ rows.T).astype(np.float64)
+        gram[np.diag_indices_from(gram)] += 1e-3 * np.trace(gram) / len(gram) + 1e-12
+        weights = np.linalg.solve(gram, (rows @ near).astype(np.float64)).astype(np.float32)
+        rest = np.asarray(near - weights @ rows, np.float32)
+        share = 1 - float(rest @ rest) / energy
+        if share > ECHO:
             self._place = place
+        if share > _PLAINLY:
+            self._filter, self._filter_place = weights, place
         return rest
 
 
-def _without(near: Samples, far: Samples, place: int) -> Samples:
-    """`near` less what a short filter of `far` around a place explains of it."""
+def _rows(far: Samples, place: int) -> Samples:
+    """What may have come back, each row a sample later than the one before."""
     first = max(0, place - _SMEAR)
     last = min(FAR - STRETCH, place + _SMEAR)
-    # Each row is what left, a sample later than the one before.
-    rows = np.lib.stride_tricks.sliding_window_view(far, STRETCH)[first : last + 1]
-    gram = (rows @ rows.T).astype(np.float64)
-    gram[np.diag_indices_from(gram)] += 1e-3 * np.trace(gram) / len(gram) + 1e-12
-    weights = np.linalg.solve(gram, (rows @ near).astype(np.float64)).astype(np.float32)
-    return np.asarray(near - weights @ rows, np.float32)
+    return np.lib.stride_tricks.sliding_window_view(far, STRETCH)[first : last + 1]
 
 
 def _best_place(near: Samples, far: Samples) -> int:

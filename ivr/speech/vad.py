@@ -65,6 +65,7 @@ class VoiceDetector:
         self._levels: deque[float] = deque([_LOWEST_FLOOR] * _UNHEARD, maxlen=_FLOOR_FRAMES)
         self._until_floor = _FLOOR_EVERY
         self._frames: deque[Samples] = deque([np.zeros(_FRAME, np.float32)] * _KEPT, maxlen=_KEPT)
+        self._heard: deque[Samples] = deque([np.zeros(_FRAME, np.float32)] * 3, maxlen=3)
         self._open = 0
         # Windows of 36 ms, of which one ends with every frame: two chains take turns.
         self._states: list[Any] = []
@@ -76,7 +77,11 @@ class VoiceDetector:
         less will do to go on."""
         if len(frame) != FRAME_BYTES:
             return False
-        samples = _samples(frame)
+        self._heard.append(_samples(frame))
+        samples = self._heard[-1]
+        far = self._far() if _dbfs(samples) > _QUIETEST else None
+        if far is not None:
+            samples = self._guard.without(np.concatenate(self._heard), far)[-_FRAME:]
         self._frames.append(samples)
         level = _dbfs(samples)
         self._follow_noise(level)
@@ -88,7 +93,17 @@ class VoiceDetector:
             return False
         if not (likely >= _GOES_ON if speaking else self._begins(likely)):
             return False
-        return not self._echoes(gate)
+        return far is None or not self._echoes(far, gate)
+
+    def _far(self) -> Samples | None:
+        """What left for the caller of late, its end being now; None for nothing."""
+        played = self._played()
+        if not played:
+            return None
+        far = np.zeros(echo.FAR, np.float32)
+        left = _samples(played)[-echo.FAR :]
+        far[echo.FAR - len(left) :] = left
+        return far
 
     def _follow_noise(self, level: float) -> None:
         self._levels.append(level)
@@ -140,15 +155,9 @@ class VoiceDetector:
         pitched = _pitched(last)
         return pitched >= _PITCHED or (likely >= _LIKELIER and pitched >= _HALF_PITCHED)
 
-    def _echoes(self, gate: float) -> bool:
+    def _echoes(self, far: Samples, gate: float) -> bool:
         """Whether it is our own prompt that comes back, with nothing more behind it than noise."""
-        played = self._played()
-        if not played:
-            return False
-        far = np.zeros(echo.FAR, np.float32)
-        left = _samples(played)[-echo.FAR :]
-        far[echo.FAR - len(left) :] = left
-        near = self._last(3)
+        near = np.concatenate(self._heard)
         rest = self._guard.rest(near, far)
         share = 1 - float(rest @ rest) / (float(near @ near) + 1e-12)
         if share > ECHO or _dbfs(rest) <= gate:

@@ -168,3 +168,14 @@ def test_who_speaks_over_the_echo_is_heard() -> None:
     word = sounds.spoken_at(said(SAID[0]), -25)
     voice[12_000 : 12_000 + len(word)] = word
     assert begins(pcm(late + voice), pcm(PROMPT))[0] == pytest.approx(1.55, abs=0.15)
+
+
+@pytest.mark.parametrize("name", sounds.SUDDEN)
+def test_noise_over_the_echo_is_not_speech_once_the_echo_is_known(name: str) -> None:
+    words = [sounds.spoken_at(said(f"zh-dev/{number:03}"), -20) for number in range(12)]
+    prompt = np.concatenate(words)
+    chance = np.random.default_rng(4)
+    late = np.concatenate([np.zeros(640), prompt])[: len(prompt)] * 0.1
+    sudden = sounds.SUDDEN[name](chance, len(prompt) / SAMPLE_RATE) * 0.02
+    sudden[:16_000] = 0
+    assert begins(pcm(late + np.pad(sudden, (0, len(prompt) - len(sudden)))), pcm(prompt)) == []
