@@ -158,9 +158,26 @@ class SpeechSettings(_Section):
 
 class QueueSettings(_Section):
     ring_seconds: float = Field(20, gt=0, le=120, description="how long an agent's phone rings")
+    accept_seconds: float = Field(
+        30, gt=0, le=600, description="how long a chat is offered before the agent counts as away"
+    )
     wrap_up_seconds: float = Field(60, ge=0, le=3600, description="time for the note after a call")
     longest_wait_seconds: float = Field(
         1800, gt=0, description="after this a waiting caller goes on to the flow's `otherwise`"
+    )
+    levels: tuple[tuple[float, int], ...] = Field(
+        ((0, 3), (30, 2), (60, 1)),
+        description="skill levels wanted: from so many seconds of waiting on, this level is enough",
+    )
+    reasons: tuple[str, ...] = Field(
+        ("break", "lunch", "meeting", "training"), description="why agents may say they are away"
+    )
+    replies: dict[str, dict[str, str]] = Field(
+        default_factory=dict,
+        description="texts that agents send often: by name, per language; {name} is a fact",
+    )
+    reserve_seconds: float = Field(
+        60, gt=0, le=3600, description="how long a transferred customer waits for that agent alone"
     )
 
 

@@ -23,6 +23,24 @@ class Channel(StrEnum):
     TERMINAL = "terminal"
 
 
+class Kind(StrEnum):
+    """What a customer takes up of an agent: the ear, a quick answer, or an answer some time."""
+
+    CALL = "call"
+    CHAT = "chat"
+    MESSAGE = "message"
+
+
+KINDS: Mapping[Channel, Kind] = {
+    Channel.VOICE: Kind.CALL,
+    Channel.CHAT: Kind.CHAT,
+    Channel.TERMINAL: Kind.CHAT,
+    Channel.SMS: Kind.MESSAGE,
+    Channel.WECHAT: Kind.MESSAGE,
+    Channel.EMAIL: Kind.MESSAGE,
+}
+
+
 class ConversationStatus(StrEnum):
     """Where a conversation stands: with the flow, waiting for people, with a person, or over."""
 
@@ -130,26 +148,50 @@ class CallRecord:
 
 
 @dataclass(frozen=True, slots=True)
+class Capacity:
+    """How much an agent does at once. `chats` counts messages too, as `chats_on_call` does."""
+
+    calls: int = 1
+    chats: int = 4
+    chats_on_call: int = 0
+
+
+HIGHEST_LEVEL = 5
+USUAL_LEVEL = 3
+"""Of skills, where none is said."""
+
+
+@dataclass(frozen=True, slots=True)
 class Agent:
-    """A person who serves customers. `extension` is the telephone that rings for them."""
+    """A person who serves customers. `extension` is the telephone that rings for them, and `skills`
+    tells each skill's level, from 1 to `HIGHEST_LEVEL`."""
 
     login: str
     name: str
     extension: str
     roles: frozenset[str] = frozenset({"agent"})
-    skills: frozenset[str] = frozenset()
+    skills: Mapping[str, int] = field(default_factory=dict)
     languages: frozenset[str] = frozenset()
     disabled: bool = False
+    capacity: Capacity = Capacity()
 
 
 @dataclass(frozen=True, slots=True)
 class AgentPresence:
-    """Whether an agent takes calls, as last stored. `state` is one of those in `cti.agents`."""
+    """Whether an agent takes customers, as last stored. `state` is one of those in `cti.agents`.
+
+    `server` is where their screens are, who says until `alive_until` that this is so; `reachable`
+    is whether there is a screen at all, and `free_since` when they last became free.
+    """
 
     login: str
     state: str
     reason: str
     since: datetime
+    server: str = ""
+    reachable: bool = False
+    free_since: datetime | None = None
+    alive_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +199,13 @@ class Ticket:
     """A place in line. `id` is the engine's `Enqueue.id`, unique within the conversation; asking
     again with the same id keeps `enqueued_at` and so the place.
 
-    `status` is `waiting`, `offered` (to `agent`, since `offered_at`), `served` or `withdrawn`.
+    `status` is `waiting`, `offered` (to `agent`, since `offered_at`), `served` or `withdrawn`. One
+    that was transferred to an agent is kept for them (`reserved`) until `reserved_until`, and tells
+    `context`, what `from_agent` wrote.
+
+    `server` is the one that has the customer's legs. An offer is leased: not answered by
+    `lease_until` it waits again. `stage` is how far the conversation has come with `agent`, one of
+    those in `cti.works`, "" while it waits.
     """
 
     id: str
@@ -170,6 +218,24 @@ class Ticket:
     status: str = "waiting"
     agent: str = ""
     offered_at: datetime | None = None
+    kind: Kind = Kind.CALL
+    server: str = ""
+    lease_until: datetime | None = None
+    stage: str = ""
+    reserved: str = ""
+    reserved_until: datetime | None = None
+    from_agent: str = ""
+    context: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AtWork:
+    """An agent at work as every server sees them: who, whether they are there, and what they have
+    in hand."""
+
+    agent: Agent
+    presence: AgentPresence
+    works: tuple[Ticket, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

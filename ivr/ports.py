@@ -7,10 +7,10 @@ a *frame* is 20 ms of it: 320 bytes.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 from ivr.flow.events import Effect, Enqueue, Event, Fetch, FetchAnswered, Grammar, Invite
 from ivr.model import Leg
@@ -170,7 +170,48 @@ class Answered:
     extension: str
 
 
-CallEvent = Ringing | Answered
+@dataclass(frozen=True, slots=True)
+class Held:
+    """The caller hears music, or no longer does."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Muted:
+    """The caller does not hear the agent, or does again."""
+
+    on: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Consulted:
+    """Somebody whom the agent asked into the call: `state` is `ringing`, `talking` (to the agent
+    alone), `joined` (three-way), `took_over` (the caller is with them, and the agent has left) or
+    `gone`."""
+
+    number: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parked:
+    """The caller is on a parking place, which any telephone can dial."""
+
+    place: str
+
+
+CallEvent = Ringing | Answered | Held | Muted | Consulted | Parked
+"""What a call's agent is told, always as Asterisk has it and never as somebody has asked for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class ActionOutcome:
+    """What became of an order to the telephone system: `done`, `refused` (nothing has happened, and
+    `text` says why) or `unknown` (the link was lost in between)."""
+
+    result: str
+    text: str = ""
 
 
 class CallControl(Protocol):
@@ -180,15 +221,74 @@ class CallControl(Protocol):
         self, leg_id: str, extension: str, seconds: float, notify: Callable[[CallEvent], None]
     ) -> str:
         """Ring a phone and connect it with the leg's caller; return when that is over, with the
-        outcome: `talked` (answered, and now one side hung up), `no_answer`, `busy`, `unavailable`
-        (nothing registered), or `gone` (the caller left). Not answered, the caller keeps waiting
-        on the leg with music. Raises CallGone if the leg is unknown. Cancelled before the answer,
-        it stops the ringing and never notifies again; the caller keeps waiting."""
+        outcome: `talked` (answered, and now one side hung up or the agent was let go of; with whom
+        the agent consulted too, once they took over), `transferred` (the caller goes on elsewhere,
+        without us), `no_answer`, `busy`, `unavailable` (nothing registered), or `gone` (the caller
+        left). Not answered or let go of, the caller keeps waiting on the leg with music. Raises
+        CallGone if the leg is unknown. Cancelled before the answer, it stops the ringing and never
+        notifies again; the caller keeps waiting."""
         ...
 
     async def hang_up(self, leg_id: str) -> None:
         """End the leg's call. Idempotent."""
         ...
+
+    async def let_go(self, leg_id: str) -> ActionOutcome:
+        """End the talk with the agent, but not the call: the caller keeps waiting with music."""
+        ...
+
+    async def send_to(self, leg_id: str, number: str) -> ActionOutcome:
+        """Let the agent go and connect the caller with a number or extension (blind transfer)."""
+        ...
+
+
+class TalkControl(Protocol):
+    """What an agent does in a call that is answered. What has come of it is told by the call's own
+    events."""
+
+    async def hold(self, leg_id: str, on: bool) -> ActionOutcome: ...
+
+    async def mute(self, leg_id: str, on: bool) -> ActionOutcome: ...
+
+    async def press(self, leg_id: str, digits: str) -> ActionOutcome: ...
+
+    async def park(self, leg_id: str) -> ActionOutcome: ...
+
+
+class Consulting(Protocol):
+    """A third person in a call: asked by the agent while the caller waits, then connected with the
+    caller, let go of, or joined to the call."""
+
+    async def consult(self, leg_id: str, number: str) -> ActionOutcome: ...
+
+    async def complete(self, leg_id: str) -> ActionOutcome:
+        """Connect the caller with whom was consulted; the agent leaves."""
+        ...
+
+    async def cancel(self, leg_id: str) -> ActionOutcome: ...
+
+    async def join(self, leg_id: str) -> ActionOutcome: ...
+
+
+class Monitor(Protocol):
+    """A supervisor in somebody else's call."""
+
+    async def listen(self, leg_id: str, extension: str, mode: str) -> ActionOutcome:
+        """Ring the supervisor's phone and let them hear the call: `listen` (nobody hears them),
+        `whisper` (the agent does) or `barge` (everybody does). They leave by hanging up."""
+        ...
+
+
+class Dialler(Protocol):
+    """Calls that begin with us."""
+
+    async def dial(self, extension: str, number: str) -> ActionOutcome:
+        """Ring an agent's phone and, when it is answered, call this number from it."""
+        ...
+
+
+class PhoneSystem(CallControl, TalkControl, Consulting, Monitor, Dialler, Protocol):
+    """All that the human side asks of telephones (`ivr.telephony.telephone`)."""
 
 
 # --- people --------------------------------------------------------------------------------------
@@ -221,6 +321,21 @@ class Desk(Protocol):
 
     async def facts(self, conversation_id: str) -> CallFacts:
         """What to put into the call record. Ask after `withdraw`, when the caller is gone."""
+        ...
+
+
+class Bus(Protocol):
+    """Carries news between the servers that share a database. News may be lost: what must not be
+    stands in the database, and whoever missed the news finds it there a second later."""
+
+    def publish(self, topic: str, body: Mapping[str, Any]) -> None:
+        """Tell everybody who listens, ourselves included. Never blocks and never raises."""
+        ...
+
+    def subscribe(
+        self, topic: str, callback: Callable[[Mapping[str, Any]], None]
+    ) -> Callable[[], None]:
+        """Be told, on the event loop, in the order of publishing; call what is returned to stop."""
         ...
 
 

@@ -85,6 +85,11 @@ class Database:
             raise
         return database
 
+    @property
+    def shared(self) -> bool:
+        """Whether other servers may be on the same database."""
+        return self._writer.dialect.name != "sqlite"
+
     async def close(self) -> None:
         """Finish what runs and leave no connection or thread behind. Idempotent."""
         self._closed = True

@@ -312,6 +312,7 @@ agents = Table(
     Column("languages", JSON, nullable=False),
     Column("disabled", Boolean, nullable=False),
     Column("password_hash", Words(_NAME)),
+    Column("capacity", JSON),
 )
 
 presences = Table(
@@ -321,6 +322,10 @@ presences = Table(
     Column("state", Words(40), nullable=False),
     Column("reason", Words(_NAME), nullable=False),
     Column("since", Moment, nullable=False),
+    Column("server", Words(_KEY), nullable=False),
+    Column("reachable", Boolean, nullable=False),
+    Column("free_since", Moment),
+    Column("alive_until", Moment),
 )
 
 tokens = Table(
@@ -352,6 +357,14 @@ tickets = Table(
     Column("status", Words(16), nullable=False, index=True),
     Column("agent", Words(_NAME), nullable=False),
     Column("offered_at", Moment),
+    Column("kind", Words(16), nullable=False),
+    Column("server", Words(_KEY), nullable=False),
+    Column("lease_until", Moment),
+    Column("stage", Words(16), nullable=False, index=True),
+    Column("reserved", Words(_NAME), nullable=False),
+    Column("reserved_until", Moment),
+    Column("from_agent", Words(_NAME), nullable=False),
+    Column("context", Words(4_000), nullable=False),
 )
 
 outbox = Table(

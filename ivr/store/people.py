@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Sequence
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, func, insert, select
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ivr.model import Address, Agent, AgentPresence, Channel, Contact
 from ivr.store.database import Database, upsert
@@ -21,6 +22,7 @@ from ivr.store.models import (
     presences,
     tokens,
 )
+from ivr.store.rows import agent_of, presence_of
 
 TOKENS_PER_AGENT = 20
 """How many logins an agent can have at once; a new one ends the oldest beyond that."""
@@ -68,9 +70,10 @@ class People(Database):
             "name": agent.name,
             "extension": agent.extension,
             "roles": sorted(agent.roles),
-            "skills": sorted(agent.skills),
+            "skills": dict(sorted(agent.skills.items())),
             "languages": sorted(agent.languages),
             "disabled": agent.disabled,
+            "capacity": asdict(agent.capacity),
         }
         if password_hash is not None:
             values["password_hash"] = password_hash
@@ -87,37 +90,54 @@ class People(Database):
     async def agent(self, login: str) -> Agent | None:
         def work(db: Connection) -> Agent | None:
             row = db.execute(select(agents).where(agents.c.login == login)).one_or_none()
-            return _agent(row) if row else None
+            return agent_of(row) if row else None
 
         return await self._read(work)
 
     async def agents(self) -> list[Agent]:
         """All agents by login, the disabled ones too."""
         query = select(agents).order_by(agents.c.login)
-        return await self._read(lambda db: [_agent(row) for row in db.execute(query)])
+        return await self._read(lambda db: [agent_of(row) for row in db.execute(query)])
 
     async def password_hash(self, login: str) -> str | None:
         """None for an unknown login and for an agent who has no password yet."""
         query = select(agents.c.password_hash).where(agents.c.login == login)
         return await self._read(lambda db: db.execute(query).scalar_one_or_none())
 
-    async def set_presence(self, login: str, state: str, reason: str, at: datetime) -> None:
-        values = {"state": state, "reason": reason, "since": at}
+    async def set_presence(self, presence: AgentPresence) -> None:
+        """Write how an agent's presence is now, and where."""
+        values = {
+            "state": presence.state,
+            "reason": presence.reason,
+            "since": presence.since,
+            "server": presence.server,
+            "reachable": presence.reachable,
+            "free_since": presence.free_since,
+            "alive_until": presence.alive_until,
+        }
 
         def work(db: Connection) -> None:
             db.execute(
                 upsert(db, presences)
-                .values(login=login, **values)
+                .values(login=presence.login, **values)
                 .on_conflict_do_update(index_elements=["login"], set_=values)
             )
 
         await self._write(work)
 
+    async def keep_alive(self, server: str, until: datetime) -> None:
+        """Say that a server still stands for the presences it has written."""
+        await self._run(
+            update(presences)
+            .where(presences.c.server == server, presences.c.alive_until.is_not(None))
+            .values(alive_until=until)
+        )
+
     async def presences(self) -> dict[str, AgentPresence]:
         """The last presence of each agent who ever had one, by login."""
         query = select(presences)
         return await self._read(
-            lambda db: {row.login: AgentPresence(*row) for row in db.execute(query)}
+            lambda db: {row.login: presence_of(row) for row in db.execute(query)}
         )
 
     # --- logins ----------------------------------------------------------------------------------
@@ -239,15 +259,3 @@ def _add_addresses(db: Connection, contact: Contact) -> None:
             )
             .on_conflict_do_nothing()
         )
-
-
-def _agent(row: Row[Any]) -> Agent:
-    return Agent(
-        row.login,
-        row.name,
-        row.extension,
-        frozenset(row.roles),
-        frozenset(row.skills),
-        frozenset(row.languages),
-        row.disabled,
-    )

@@ -1,35 +1,38 @@
-"""The store's part about what waits: customers for a person, and messages for their channel."""
+"""The store's part about the line: who waits for a person, to whom they are offered, and how far
+they have come with them.
+
+The database is the truth of it, so that several servers share one line: whichever of them routes
+(`route`), one does at a time, and sees all who wait and all agents who are free. What it offers is
+leased; an offer that nobody follows up waits again, at its old place.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Update, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, Update, func, or_, select, update
 
-from ivr.model import Address, Channel, Message, Ticket
+from ivr.model import AtWork, Kind, Ticket
 from ivr.store.database import Database, upsert
-from ivr.store.models import outbox, tickets
+from ivr.store.models import agents, presences, tickets
+from ivr.store.rows import agent_of, presence_of
 
 HIGHEST_PRIORITY = 1_000_000
 """Priorities come from designers' expressions; beyond this, either way, they are all the same."""
 
+Choose = Callable[[Sequence[Ticket], Sequence[AtWork]], Sequence[tuple[Ticket, str]]]
+"""Given who waits, in order, and the seats: which ticket goes to which login."""
+
 _IN_LINE = tickets.c.status.in_(("waiting", "offered"))
-
-
-@dataclass(frozen=True, slots=True)
-class LeasedMessage:
-    """A message that is ours to send until the lease runs out; `attempt` counts from 1."""
-
-    message: Message
-    attempt: int
+_ROUTING = 0x726F757465  # the lock of whoever routes, on PostgreSQL
+_IN_HAND = ("offered", "ringing", "active", "held", "wrap_up")
 
 
 class Queue(Database):
-    """Tickets for the router, and the outbox."""
-
-    # --- tickets ---------------------------------------------------------------------------------
+    """Tickets: places in line, and conversations in agents' hands."""
 
     async def put_ticket(self, ticket: Ticket) -> Ticket:
         """Take a place in line, and say how it stands.
@@ -43,6 +46,12 @@ class Queue(Database):
             "priority": max(-HIGHEST_PRIORITY, min(HIGHEST_PRIORITY, ticket.priority)),
             "language": ticket.language,
             "pop": [list(pair) for pair in ticket.pop],
+            "kind": ticket.kind,
+            "server": ticket.server,
+            "reserved": ticket.reserved,
+            "reserved_until": ticket.reserved_until,
+            "from_agent": ticket.from_agent,
+            "context": ticket.context,
         }
 
         def work(db: Connection) -> Ticket:
@@ -54,11 +63,12 @@ class Queue(Database):
                     enqueued_at=ticket.enqueued_at,
                     status="waiting",
                     agent="",
+                    stage="",
                     **values,
                 )
                 .on_conflict_do_update(index_elements=["conversation_id", "id"], set_=values)
             )
-            this = _this(ticket.conversation_id, ticket.id)
+            this = _this(ticket)
             db.execute(_back_in_line().where(this, tickets.c.status == "withdrawn"))
             return _ticket(db.execute(select(tickets).where(this)).one())
 
@@ -66,17 +76,7 @@ class Queue(Database):
 
     async def waiting_tickets(self) -> list[Ticket]:
         """Whoever waits, in the order of service: priority, then who came first."""
-        query = (
-            select(tickets)
-            .where(tickets.c.status == "waiting")
-            .order_by(
-                tickets.c.priority.desc(),
-                tickets.c.enqueued_at,
-                tickets.c.conversation_id,
-                tickets.c.id,
-            )
-        )
-        return await self._read(lambda db: [_ticket(row) for row in db.execute(query)])
+        return await self._read(_waiting)
 
     async def tickets_of(self, conversation_id: str) -> list[Ticket]:
         """All tickets that a conversation ever had, oldest first."""
@@ -87,29 +87,115 @@ class Queue(Database):
         )
         return await self._read(lambda db: [_ticket(row) for row in db.execute(query)])
 
-    async def offer_ticket(
-        self, conversation_id: str, ticket_id: str, agent: str, at: datetime
-    ) -> bool:
-        """Waiting → offered to this agent; False when somebody else was first, or it is gone."""
+    # --- routing ---------------------------------------------------------------------------------
+
+    async def route(
+        self, choose: Choose, now: datetime, lease_until: datetime
+    ) -> list[tuple[Ticket, AtWork]]:
+        """Offer whom `choose` picks, and say which those are. One server at a time routes, so that
+        nobody is offered twice and nobody gets two customers for the room of one."""
+        if not await self._read(lambda db: db.execute(_ANYBODY).first()):
+            return []
+
+        def work(db: Connection) -> list[tuple[Ticket, AtWork]]:
+            if db.dialect.name == "postgresql":
+                db.execute(select(func.pg_advisory_xact_lock(_ROUTING)))
+            there = {seat.agent.login: seat for seat in _seats(db, now)}
+            offers = []
+            for ticket, login in choose(_waiting(db), list(there.values())):
+                values: dict[str, Any] = {
+                    "status": "offered",
+                    "agent": login,
+                    "offered_at": now,
+                    "lease_until": lease_until,
+                    "stage": "offered",
+                }
+                taken = update(tickets).where(_this(ticket), tickets.c.status == "waiting")
+                if db.execute(taken.values(**values)).rowcount:  # not withdrawn meanwhile
+                    offers.append((replace(ticket, **values), there[login]))
+            return offers
+
+        return await self._write(work)
+
+    async def seats(self, now: datetime) -> list[AtWork]:
+        """Everybody at work: logged in at a server that is alive, or with somebody in hand."""
+        return await self._read(lambda db: _seats(db, now))
+
+    async def offers(self, server: str) -> list[Ticket]:
+        """What is offered to agents whose screens are at this server."""
+        query = (
+            select(tickets)
+            .join(presences, presences.c.login == tickets.c.agent)
+            .where(tickets.c.status == "offered", presences.c.server == server)
+            .order_by(tickets.c.offered_at, tickets.c.conversation_id)
+        )
+        return await self._read(lambda db: [_ticket(row) for row in db.execute(query)])
+
+    async def works(self, login: str) -> list[Ticket]:
+        """What an agent has in hand, oldest first."""
+        query = _in_hand().where(tickets.c.agent == login)
+        return await self._read(lambda db: [_ticket(row) for row in db.execute(query)])
+
+    async def lease_ticket(self, ticket: Ticket, until: datetime) -> bool:
+        """Follow an offer up: nobody puts it back in line before `until`. False when it is no
+        longer offered to this agent."""
         return await self._ticket_becomes(
             update(tickets)
-            .where(_this(conversation_id, ticket_id), tickets.c.status == "waiting")
-            .values(status="offered", agent=agent, offered_at=at)
+            .where(_this(ticket), _offered_to(ticket.agent))
+            .values(lease_until=until)
         )
 
-    async def return_ticket(self, conversation_id: str, ticket_id: str, agent: str) -> bool:
-        """Offered to this agent → waiting, at the old place; False when it was not."""
-        return await self._ticket_becomes(
-            _back_in_line().where(_this(conversation_id, ticket_id), _offered_to(agent))
-        )
+    async def return_ticket(self, ticket: Ticket) -> bool:
+        """Offered to this agent → waiting, at the old place; False when it was not. A place that
+        was kept for an agent who did not take it is kept no longer."""
+        back = _back_in_line().values(reserved="", reserved_until=None)
+        return await self._ticket_becomes(back.where(_this(ticket), _offered_to(ticket.agent)))
 
-    async def serve_ticket(self, conversation_id: str, ticket_id: str, agent: str) -> bool:
+    async def serve_ticket(self, ticket: Ticket, stage: str) -> bool:
         """Offered to this agent → served; False when it was not."""
         return await self._ticket_becomes(
             update(tickets)
-            .where(_this(conversation_id, ticket_id), _offered_to(agent))
-            .values(status="served")
+            .where(_this(ticket), _offered_to(ticket.agent))
+            .values(status="served", stage=stage, lease_until=None)
         )
+
+    async def stage_ticket(self, ticket: Ticket, stage: str) -> None:
+        """How far a conversation has come with the agent who has it."""
+        await self._run(
+            update(tickets)
+            .where(_this(ticket), tickets.c.agent == ticket.agent, tickets.c.status != "waiting")
+            .values(stage=stage)
+        )
+
+    async def take_ticket(self, ticket: Ticket) -> Ticket:
+        """A ticket that was never in line: an agent takes a conversation over, or dials one."""
+
+        def work(db: Connection) -> Ticket:
+            db.execute(
+                upsert(db, tickets)
+                .values(
+                    conversation_id=ticket.conversation_id,
+                    id=ticket.id,
+                    enqueued_at=ticket.enqueued_at,
+                    skills=list(ticket.skills),
+                    priority=ticket.priority,
+                    language=ticket.language,
+                    pop=[list(pair) for pair in ticket.pop],
+                    kind=ticket.kind,
+                    server=ticket.server,
+                    status="served",
+                    agent=ticket.agent,
+                    offered_at=ticket.enqueued_at,
+                    stage=ticket.stage,
+                    reserved="",
+                    from_agent=ticket.from_agent,
+                    context=ticket.context,
+                )
+                .on_conflict_do_nothing()
+            )
+            return _ticket(db.execute(select(tickets).where(_this(ticket))).one())
+
+        return await self._write(work)
 
     async def withdraw_tickets(self, conversation_id: str) -> list[Ticket]:
         """Take a conversation out of line. Returns what was in line as it stood, so that an agent
@@ -119,86 +205,93 @@ class Queue(Database):
         def work(db: Connection) -> list[Ticket]:
             query = select(tickets).where(this, _IN_LINE).with_for_update()
             stood = [_ticket(row) for row in db.execute(query)]
-            db.execute(update(tickets).where(this, _IN_LINE).values(status="withdrawn"))
+            db.execute(update(tickets).where(this, _IN_LINE).values(status="withdrawn", stage=""))
             return stood
 
         return await self._write(work)
 
-    async def return_stale_offers(self, before: datetime) -> int:
-        """Put back in line what was offered before this time and never answered, as after a crash;
-        the number of tickets."""
+    async def return_expired(self, now: datetime) -> int:
+        """Put back in line what was offered and not answered before its lease was over, as after a
+        crash; the number of tickets."""
+        late = or_(tickets.c.lease_until.is_(None), tickets.c.lease_until < now)
+        return await self._run(_back_in_line().where(tickets.c.status == "offered", late))
+
+    async def forget_offers(self) -> None:
+        """At the start of the only server: nobody has anything offered, or in hand."""
+
+        def work(db: Connection) -> None:
+            db.execute(_back_in_line().where(tickets.c.status == "offered"))
+            db.execute(
+                update(tickets)
+                .where(tickets.c.status == "served", tickets.c.stage.in_(_IN_HAND))
+                .values(stage="over")
+            )
+
+        await self._write(work)
+
+    async def let_go(self, now: datetime) -> int:
+        """End the works of agents whose server is gone and who have no other; how many. Their
+        customers are with the telephone system, or come back by themselves."""
+        gone = select(presences.c.login).where(
+            or_(presences.c.alive_until.is_(None), presences.c.alive_until < now)
+        )
         return await self._run(
-            _back_in_line().where(tickets.c.status == "offered", tickets.c.offered_at < before)
+            update(tickets)
+            .where(
+                tickets.c.status == "served",
+                tickets.c.stage.in_(_IN_HAND),
+                tickets.c.agent.in_(gone),
+            )
+            .values(stage="over")
         )
 
     async def _ticket_becomes(self, change: Update) -> bool:
         return await self._run(change) == 1
 
-    # --- outbox ----------------------------------------------------------------------------------
 
-    async def lease_messages(
-        self, now: datetime, seconds: float, limit: int
-    ) -> list[LeasedMessage]:
-        """Take what is due. Nobody else gets it for so many seconds; then, neither sent nor failed,
-        it is due again: its sender has died."""
+_ANYBODY = select(tickets.c.id).where(tickets.c.status == "waiting").limit(1)
 
-        def work(db: Connection) -> list[LeasedMessage]:
-            due = (
-                select(outbox.c.id)
-                .where(outbox.c.status == "due", outbox.c.due_at <= now)
-                .order_by(outbox.c.due_at, outbox.c.id)
-                .limit(limit)
-                .with_for_update(skip_locked=True)
-            )
-            ids = list(db.execute(due).scalars())
-            db.execute(
-                update(outbox)
-                .where(outbox.c.id.in_(ids))
-                .values(due_at=now + timedelta(seconds=seconds), attempts=outbox.c.attempts + 1)
-            )
-            rows = db.execute(
-                select(outbox).where(outbox.c.id.in_(ids)).order_by(outbox.c.created_at)
-            )
-            return [LeasedMessage(_message(row), row.attempts) for row in rows]
 
-        return await self._write(work)
-
-    async def message_sent(self, message_id: str) -> None:
-        await self._run(update(outbox).where(outbox.c.id == message_id).values(status="sent"))
-
-    async def message_failed(self, message_id: str, retry_at: datetime | None, error: str) -> None:
-        """Try again at `retry_at`; None gives the message up."""
-        values: dict[str, Any] = {"error": error}
-        values |= {"status": "failed"} if retry_at is None else {"due_at": retry_at}
-        await self._run(
-            update(outbox)
-            .where(outbox.c.id == message_id, outbox.c.status == "due")
-            .values(**values)
+def _waiting(db: Connection) -> list[Ticket]:
+    query = (
+        select(tickets)
+        .where(tickets.c.status == "waiting")
+        .order_by(
+            tickets.c.priority.desc(),
+            tickets.c.enqueued_at,
+            tickets.c.conversation_id,
+            tickets.c.id,
         )
+    )
+    return [_ticket(row) for row in db.execute(query)]
 
 
-def post(db: Connection, message: Message) -> None:
-    """Put a message into the outbox; the same id again is the same message."""
-    db.execute(
-        upsert(db, outbox)
-        .values(
-            id=message.id,
-            conversation_id=message.conversation_id,
-            channel=message.to.channel,
-            address=message.to.value,
-            text=message.text,
-            created_at=message.created_at,
-            status="due",
-            due_at=message.created_at,
-            attempts=0,
-            error="",
-        )
-        .on_conflict_do_nothing()
+def _in_hand() -> Select[Any]:
+    return (
+        select(tickets)
+        .where(tickets.c.stage.in_(_IN_HAND))
+        .order_by(tickets.c.offered_at, tickets.c.conversation_id, tickets.c.id)
     )
 
 
-def _this(conversation_id: str, ticket_id: str) -> ColumnElement[bool]:
-    return (tickets.c.conversation_id == conversation_id) & (tickets.c.id == ticket_id)
+def _seats(db: Connection, now: datetime) -> list[AtWork]:
+    works: dict[str, list[Ticket]] = {}
+    for row in db.execute(_in_hand()):
+        works.setdefault(row.agent, []).append(_ticket(row))
+    query = (
+        select(agents, *(column for column in presences.c if column.name != "login"))
+        .join(presences, presences.c.login == agents.c.login)
+        .where(agents.c.disabled.is_(False), presences.c.alive_until >= now)
+        .order_by(agents.c.login)
+    )
+    return [
+        AtWork(agent_of(row), presence_of(row), tuple(works.get(row.login, ())))
+        for row in db.execute(query)
+    ]
+
+
+def _this(ticket: Ticket) -> ColumnElement[bool]:
+    return (tickets.c.conversation_id == ticket.conversation_id) & (tickets.c.id == ticket.id)
 
 
 def _offered_to(agent: str) -> ColumnElement[bool]:
@@ -206,7 +299,9 @@ def _offered_to(agent: str) -> ColumnElement[bool]:
 
 
 def _back_in_line() -> Update:
-    return update(tickets).values(status="waiting", agent="", offered_at=None)
+    return update(tickets).values(
+        status="waiting", agent="", offered_at=None, lease_until=None, stage=""
+    )
 
 
 def _ticket(row: Row[Any]) -> Ticket:
@@ -221,9 +316,12 @@ def _ticket(row: Row[Any]) -> Ticket:
         status=row.status,
         agent=row.agent,
         offered_at=row.offered_at,
+        kind=Kind(row.kind),
+        server=row.server,
+        lease_until=row.lease_until,
+        stage=row.stage,
+        reserved=row.reserved,
+        reserved_until=row.reserved_until,
+        from_agent=row.from_agent,
+        context=row.context,
     )
-
-
-def _message(row: Row[Any]) -> Message:
-    to = Address(Channel(row.channel), row.address)
-    return Message(row.id, row.conversation_id, to, row.text, row.created_at)

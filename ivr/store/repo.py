@@ -28,12 +28,13 @@ from ivr.model import (
 from ivr.store.database import upsert
 from ivr.store.flows import Flows
 from ivr.store.models import call_records, contact_addresses, conversations, legs, timeline
+from ivr.store.outbox import Outbox, post
 from ivr.store.people import People, known_as
-from ivr.store.queue import Queue, post
+from ivr.store.queue import Queue
 from ivr.store.recordings import RecordingRows
 
 
-class Store(People, Queue, Flows, RecordingRows):
+class Store(People, Queue, Outbox, Flows, RecordingRows):
     """The database: `await Store.open(url)`, and `close()` at the end."""
 
     # --- conversations ---------------------------------------------------------------------------

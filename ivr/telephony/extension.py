@@ -173,6 +173,10 @@ class Extension:
             raise TelephonyError(f"{extension!r} is no extension that can ring")
         return await served.ring(extension, seconds, notify)
 
+    def has(self, leg_id: str) -> bool:
+        """Whether a leg is one of ours."""
+        return leg_id in self._legs
+
     async def hang_up(self, leg_id: str) -> None:
         served = self._legs.get(leg_id)
         if served is not None:

@@ -16,7 +16,7 @@ from ivr.errors import CallGone, TelephonyError
 from ivr.flow.events import Started
 from ivr.model import Address, Channel, Leg
 from ivr.observe import CALLS, CALLS_TOTAL
-from ivr.ports import CallEvent, Clock, Prompts, Recognizer
+from ivr.ports import ActionOutcome, CallEvent, Clock, Prompts, Recognizer
 from ivr.recordings import Recordings
 from ivr.runner import Runner
 from ivr.telephony.asterisk import Ami, AmiEvent
@@ -32,6 +32,7 @@ _LONGEST_EXTENSION = 6
 _LANGUAGE = re.compile(r"[a-z]{2,8}")
 _EXTENSION = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _DRAIN_SECONDS = 10.0
+_NOT_HERE = ActionOutcome("refused", "this telephone system cannot do that")
 
 
 def caller_address(number: str, region: str) -> Address:
@@ -129,6 +130,46 @@ class Telephone:
         voice = self._legs.get(leg_id)
         if voice is not None:
             await voice.hang_up()
+
+    async def let_go(self, leg_id: str) -> ActionOutcome:
+        voice = self._legs.get(leg_id)
+        if voice is None:
+            return ActionOutcome("refused", "the call is over")
+        await voice.hang_up()
+        return ActionOutcome("done")
+
+    async def send_to(self, leg_id: str, number: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def hold(self, leg_id: str, on: bool) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def mute(self, leg_id: str, on: bool) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def press(self, leg_id: str, digits: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def park(self, leg_id: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def consult(self, leg_id: str, number: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def complete(self, leg_id: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def cancel(self, leg_id: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def join(self, leg_id: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def listen(self, leg_id: str, extension: str, mode: str) -> ActionOutcome:
+        return _NOT_HERE
+
+    async def dial(self, extension: str, number: str) -> ActionOutcome:
+        return _NOT_HERE
 
     async def hang_up_channel(self, channel: str) -> None:
         """Ask Asterisk to end one channel; that it is gone already is fine."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta, timezone
 
@@ -14,7 +15,9 @@ from ivr.model import (
     Address,
     Agent,
     AgentPresence,
+    AtWork,
     CallRecord,
+    Capacity,
     Channel,
     Contact,
     Conversation,
@@ -377,7 +380,7 @@ async def test_an_agent_is_written_over_and_keeps_the_password(store: Store) -> 
     await store.save_agent(BOB, "argon2-of-it")
     changed = Agent(
         "bob", "Bob B.", "201", frozenset({"agent", "supervisor"}),
-        frozenset({"billing"}), frozenset({"en", "zh"}), disabled=True,
+        {"billing": 5}, frozenset({"en", "zh"}), disabled=True, capacity=Capacity(1, 2, 1),
     )  # fmt: skip
     await store.save_agent(changed, None)
     await store.save_agent(Agent("ann", "Ann", "202"), None)
@@ -391,9 +394,11 @@ async def test_an_agent_is_written_over_and_keeps_the_password(store: Store) -> 
 
 async def test_presence_is_the_last_one_set(store: Store) -> None:
     await store.save_agent(BOB)
-    await store.set_presence("bob", "available", "", NOON)
-    await store.set_presence("bob", "away", "no answer", later(5))
-    assert await store.presences() == {"bob": AgentPresence("bob", "away", "no answer", later(5))}
+    first = AgentPresence("bob", "available", "", NOON, "s1", True, NOON, later(30))
+    last = AgentPresence("bob", "away", "no answer", later(5), "s2", False, None, None)
+    await store.set_presence(first)
+    await store.set_presence(last)
+    assert await store.presences() == {"bob": last}
 
 
 async def test_a_token_names_its_owner_until_it_expires(store: Store) -> None:
@@ -467,13 +472,51 @@ async def test_asking_again_keeps_the_place_and_takes_what_is_new(store: Store) 
     assert await store.waiting_tickets() == [ticket(priority=7)]
 
 
+LEASE = 40.0
+
+
+async def at_work(store: Store, login: str, seconds: float = 0, **about: object) -> None:
+    """An agent who is there, and whose server says so until noon of the next day."""
+    await store.save_agent(Agent(login, login, "201"))
+    presence = AgentPresence(
+        login, "available", "", NOON, "s1", True, later(seconds), later(86_400)
+    )
+    await store.set_presence(replace(presence, **about))  # type: ignore[arg-type]
+
+
+async def offered(store: Store, *pairs: tuple[str, str], seconds: float = 1) -> list[Ticket]:
+    """Offer these conversations to these agents, as far as both are there."""
+
+    def choose(waiting: Sequence[Ticket], seats: Sequence[AtWork]) -> list[tuple[Ticket, str]]:
+        there = {seat.agent.login for seat in seats}
+        wanted = dict(pairs)
+        return [
+            (one, wanted[one.conversation_id])
+            for one in waiting
+            if wanted.get(one.conversation_id) in there
+        ]
+
+    offers = await store.route(choose, later(seconds), later(seconds + LEASE))
+    return [one for one, _ in offers]
+
+
+def offer_of(agent: str, seconds: float = 1, **fields: object) -> Ticket:
+    return ticket(
+        status="offered",
+        agent=agent,
+        offered_at=later(seconds),
+        lease_until=later(seconds + LEASE),
+        stage="offered",
+        **fields,
+    )
+
+
 async def test_a_withdrawn_ticket_waits_again_at_its_old_place(store: Store) -> None:
     await started(store)
+    await at_work(store, "bob")
     await store.put_ticket(ticket())
-    assert await store.offer_ticket("c1", "q1", "bob", later(1))
-    assert await store.withdraw_tickets("c1") == [
-        ticket(status="offered", agent="bob", offered_at=later(1))
-    ]
+    assert await offered(store, ("c1", "bob")) == [offer_of("bob")]
+    assert await store.withdraw_tickets("c1") == [offer_of("bob")]
     assert await store.withdraw_tickets("c1") == []
     assert (await store.tickets_of("c1"))[0].status == "withdrawn"
     assert await store.put_ticket(ticket(seconds=60)) == ticket()
@@ -481,48 +524,112 @@ async def test_a_withdrawn_ticket_waits_again_at_its_old_place(store: Store) -> 
 
 async def test_a_repeated_effect_does_not_take_a_ticket_from_its_agent(store: Store) -> None:
     await started(store)
+    await at_work(store, "bob")
     await store.put_ticket(ticket())
-    await store.offer_ticket("c1", "q1", "bob", later(1))
+    (offer,) = await offered(store, ("c1", "bob"))
     assert (await store.put_ticket(ticket())).status == "offered"
-    await store.serve_ticket("c1", "q1", "bob")
+    await store.serve_ticket(offer, "active")
     served = await store.put_ticket(ticket())
-    assert (served.status, served.agent) == ("served", "bob")
+    assert (served.status, served.agent, served.stage) == ("served", "bob", "active")
     assert await store.withdraw_tickets("c1") == []
 
 
-async def test_one_of_many_agents_gets_the_ticket(store: Store) -> None:
+async def test_one_of_many_routers_offers_a_ticket(store: Store) -> None:
     await started(store)
     await store.put_ticket(ticket())
-    won = await asyncio.gather(
-        *(store.offer_ticket("c1", "q1", f"agent{n}", NOON) for n in range(10))
-    )
-    assert won.count(True) == 1
-    assert (await store.tickets_of("c1"))[0].agent == f"agent{won.index(True)}"
+    for n in range(10):
+        await at_work(store, f"agent{n}")
+    won = await asyncio.gather(*(offered(store, ("c1", f"agent{n}")) for n in range(10)))
+    assert sorted(map(len, won)) == [0] * 9 + [1]
+    ((agent,),) = [[one.agent for one in offers] for offers in won if offers]
+    assert (await store.tickets_of("c1"))[0].agent == agent
     assert await store.waiting_tickets() == []
 
 
 async def test_only_whom_it_is_offered_to_can_return_or_serve_it(store: Store) -> None:
     await started(store)
+    for login in ("ann", "bob"):
+        await at_work(store, login)
     await store.put_ticket(ticket())
-    assert not await store.serve_ticket("c1", "q1", "bob")
-    assert await store.offer_ticket("c1", "q1", "bob", later(1))
-    assert not await store.return_ticket("c1", "q1", "ann")
-    assert not await store.serve_ticket("c1", "q1", "ann")
-    assert await store.return_ticket("c1", "q1", "bob")
+    assert not await store.serve_ticket(ticket(agent="bob"), "active")
+    await offered(store, ("c1", "bob"))
+    assert not await store.return_ticket(ticket(agent="ann"))
+    assert not await store.serve_ticket(ticket(agent="ann"), "active")
+    assert await store.return_ticket(ticket(agent="bob"))
     assert await store.waiting_tickets() == [ticket()]
-    assert not await store.return_ticket("c1", "q1", "bob")
-    assert await store.offer_ticket("c1", "q1", "ann", later(2))
-    assert await store.serve_ticket("c1", "q1", "ann")
-    assert not await store.return_ticket("c1", "q1", "ann")
+    assert not await store.return_ticket(ticket(agent="bob"))
+    await offered(store, ("c1", "ann"), seconds=2)
+    assert await store.serve_ticket(ticket(agent="ann"), "active")
+    assert not await store.return_ticket(ticket(agent="ann"))
 
 
-async def test_stale_offers_return_to_the_line(store: Store) -> None:
-    for key, at in (("c1", 0), ("c2", 50)):
+async def test_an_offer_that_nobody_follows_up_waits_again(store: Store) -> None:
+    for login in ("ann", "bob"):
+        await at_work(store, login)
+    for key, agent, at in (("c1", "ann", 0), ("c2", "bob", 50)):
         await started(store, key)
         await store.put_ticket(ticket(key))
-        await store.offer_ticket(key, "q1", "bob", later(at))
-    assert await store.return_stale_offers(later(30)) == 1
+        (offer,) = await offered(store, (key, agent), seconds=at)
+    assert await store.return_expired(later(LEASE + 1)) == 1
     assert await store.waiting_tickets() == [ticket("c1")]
+    assert await store.lease_ticket(offer, later(200))
+    assert await store.return_expired(later(50 + LEASE + 1)) == 0
+    assert await store.return_expired(later(201)) == 1
+    assert not await store.lease_ticket(offer, later(300))
+
+
+async def test_who_routes_sees_who_is_there_and_what_they_have_in_hand(store: Store) -> None:
+    await at_work(store, "ann")
+    await at_work(store, "bob", alive_until=later(5))
+    await at_work(store, "eve", state="away", reachable=False)
+    await started(store)
+    await store.put_ticket(ticket())
+    await offered(store, ("c1", "ann"))
+    seats = {seat.agent.login: seat for seat in await store.seats(later(4))}
+    assert {login: len(seat.works) for login, seat in seats.items()} == {
+        "ann": 1,
+        "bob": 0,
+        "eve": 0,
+    }
+    assert seats["ann"].works[0].conversation_id == "c1"
+    assert not seats["eve"].presence.reachable
+    assert "bob" not in [seat.agent.login for seat in await store.seats(later(6))]
+    await store.keep_alive("s1", later(20))
+    assert "bob" in [seat.agent.login for seat in await store.seats(later(6))]
+    assert [one.agent for one in await store.offers("s1")] == ["ann"]
+    assert await store.offers("s2") == []
+
+
+async def test_what_is_in_hand_is_over_after_wrap_up(store: Store) -> None:
+    await started(store)
+    await at_work(store, "ann")
+    await store.put_ticket(ticket())
+    (offer,) = await offered(store, ("c1", "ann"))
+    await store.serve_ticket(offer, "active")
+    for stage in ("held", "wrap_up"):
+        await store.stage_ticket(offer, stage)
+        assert [one.stage for one in await store.works("ann")] == [stage]
+    await store.stage_ticket(offer, "over")
+    assert await store.works("ann") == []
+
+
+async def test_what_an_agent_of_a_dead_server_had_in_hand_is_let_go(store: Store) -> None:
+    await started(store)
+    await at_work(store, "ann", alive_until=later(10))
+    await store.put_ticket(ticket())
+    (offer,) = await offered(store, ("c1", "ann"))
+    await store.serve_ticket(offer, "active")
+    assert await store.let_go(later(9)) == 0
+    assert await store.let_go(later(11)) == 1
+    assert await store.works("ann") == []
+
+
+async def test_a_conversation_that_was_never_in_line_is_taken(store: Store) -> None:
+    await started(store)
+    taken = ticket(id="take1", status="served", agent="ann", stage="active", offered_at=NOON)
+    assert await store.take_ticket(taken) == taken
+    assert await store.take_ticket(taken) == taken
+    assert await store.works("ann") == [taken]
 
 
 async def test_a_priority_beyond_reason_is_bounded(store: Store) -> None:

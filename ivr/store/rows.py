@@ -1,0 +1,43 @@
+"""Rows of people, as the values that they stand for: two parts of the store read them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row
+
+from ivr.model import HIGHEST_LEVEL, USUAL_LEVEL, Agent, AgentPresence, Capacity
+
+
+def agent_of(row: Row[Any]) -> Agent:
+    return Agent(
+        row.login,
+        row.name,
+        row.extension,
+        frozenset(row.roles),
+        _levels(row.skills),
+        frozenset(row.languages),
+        row.disabled,
+        Capacity(**row.capacity) if row.capacity else Capacity(),
+    )
+
+
+def presence_of(row: Row[Any]) -> AgentPresence:
+    return AgentPresence(
+        row.login,
+        row.state,
+        row.reason,
+        row.since,
+        row.server,
+        row.reachable,
+        row.free_since,
+        row.alive_until,
+    )
+
+
+def _levels(stored: Mapping[str, int] | list[str]) -> dict[str, int]:
+    """Skills had no levels once: those stand in a list."""
+    if isinstance(stored, list):
+        return dict.fromkeys(stored, USUAL_LEVEL)
+    return {name: max(1, min(HIGHEST_LEVEL, int(level))) for name, level in stored.items()}
