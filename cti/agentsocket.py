@@ -14,6 +14,7 @@ from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIO
 
 from cti import protocol
 from cti.accounts import Accounts, LoginRefused, Session
+from cti.orders import Orders
 from cti.screens import Screen
 from cti.service import Desk
 from ivr.errors import Conflict, HotlineError, NotAllowed, RemoteProtocolError, StoreError
@@ -65,6 +66,7 @@ class AgentSocket:
     def __init__(self, socket: WebSocket, desk: Desk, accounts: Accounts):
         self._socket = socket
         self._desk = desk
+        self._orders = Orders(desk)
         self._accounts = accounts
 
     async def serve(self) -> None:
@@ -74,8 +76,8 @@ class AgentSocket:
         await self._socket.accept()
         try:
             async with asyncio.timeout(LOGIN_SECONDS):
-                who = await self._login()
-            screen = await self._desk.open(who.login, who.key)
+                login, who = await self._login()
+            screen = await self._desk.open(who.login, who.key, login.stream, login.after)
         except WebSocketDisconnect:
             return
         except TimeoutError:
@@ -89,11 +91,11 @@ class AgentSocket:
         finally:
             self._desk.leave(screen)
 
-    async def _login(self) -> Session:
+    async def _login(self) -> tuple[protocol.Login, Session]:
         message = protocol.parse_client(await self._receive())
         if not isinstance(message, protocol.Login):
             raise LoginRefused("the first message must be a login")
-        return await self._accounts.session(message.token)
+        return message, await self._accounts.session(message.token)
 
     async def _attend(self, screen: Screen, who: Session) -> None:
         """Until any of the three ends: the page leaves, does not read, or is no longer allowed."""
@@ -127,11 +129,11 @@ class AgentSocket:
         while bad < _BAD_MESSAGES:
             text = await self._receive()
             try:
-                await self._desk.obey(screen, protocol.parse_client(text))
+                await self._orders.obey(screen, protocol.parse_client(text))
                 bad = 0
             except HotlineError as error:
                 bad += isinstance(error, RemoteProtocolError)
-                screen.send(error_message(error))
+                screen.answer(error_message(error))
 
     async def _recheck(self, who: Session) -> None:
         while True:

@@ -25,6 +25,7 @@ from cti.screenpop import ConversationView
 from cti.service import Desk
 from cti.web import create_app, server_config
 from ivr import observe
+from ivr.bus import MemoryBus
 from ivr.clock import SystemClock as SystemClock
 from ivr.config import Settings
 from ivr.errors import HotlineError, SettingsError
@@ -44,6 +45,7 @@ from ivr.store.repo import Store
 from ivr.telephony import fastagi, media, pbx, punctual
 from ivr.telephony.asterisk import Ami
 from ivr.telephony.extension import Extension
+from ivr.telephony.phones import Phones
 from ivr.telephony.telephone import Telephone
 from ivr.telephony.turn import KEYS_ALONE
 
@@ -121,13 +123,15 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         rest = prompts, recognition, clock, hold_music(), recordings
         telephone = Telephone(settings, runner, link[0], link[1], *rest) if link else None
         extension = Extension(settings, runner, *rest, telephone)
+        phones = Phones(telephone, extension)
         desk = Desk(
             store,
-            extension,
+            lambda server: phones,
             runner.report,
             lambda conversation: _view(library, sealer, conversation),
             clock,
             settings.queue,
+            MemoryBus(),
             settings.region,
         )
         runner.attach(desk)

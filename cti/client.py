@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import secrets
 from collections.abc import AsyncIterator
 from types import TracebackType
-from typing import Self
+from typing import Literal, Self
 
 import httpx2
 import websockets
@@ -66,7 +67,7 @@ class AgentClient:
         when it is read here."""
         async for text in self._connected():
             message = protocol.parse_server(text)
-            if isinstance(message, protocol.Pop):
+            if isinstance(message, protocol.Pop) and message.card.stage == "offered":
                 await self.send(protocol.Seen(conversation=message.card.conversation))
             yield message
 
@@ -93,6 +94,33 @@ class AgentClient:
     ) -> None:
         await self.send(
             protocol.WriteNote(conversation=conversation, text=text, disposition=disposition)
+        )
+
+    async def accept(self, conversation: str) -> None:
+        await self.send(protocol.Accept(conversation=conversation))
+
+    async def say(self, conversation: str, text: str, message_id: str = "") -> None:
+        """Write to the customer. The same id again is the same text."""
+        given = message_id or secrets.token_hex(8)
+        await self.send(protocol.SayText(conversation=conversation, id=given, text=text))
+
+    async def transfer(
+        self,
+        conversation: str,
+        kind: Literal["agent", "queue", "number"],
+        to: str,
+        *,
+        attended: bool = False,
+        note: str = "",
+    ) -> None:
+        """Pass the customer on; attended, `complete`, `cancel` or `conference` comes later."""
+        await self.send(
+            protocol.TransferTo(
+                conversation=conversation,
+                to=protocol.Target(kind=kind, value=to),
+                mode="attended" if attended else "blind",
+                note=note,
+            )
         )
 
     async def done(self, conversation: str) -> None:

@@ -1,9 +1,9 @@
-"""Who is at work: the agents' seats, their screens, and what each is doing.
+"""Who is at work here: the agents' seats at this server, their screens, and what they have in hand.
 
-Presence in memory is the truth while the server runs; the store's copy is for reports and for the
-next start. After a start every agent who was at work counts as one whose screens have just been
-lost: the pages come back by themselves within seconds, and callers in line need not be turned away
-in between.
+What decides at once stands in memory; what other servers must see of it (presence, and whether
+there is a screen) is written to the store, where all of them route from. After a start every agent
+who was at work counts as one whose screens have just been lost: the pages come back by themselves
+within seconds, and callers in line need not be turned away in between.
 """
 
 from __future__ import annotations
@@ -12,36 +12,35 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 import structlog
 
-from cti.agents import BUSY, AgentEvent, Presence, step
-from cti.protocol import (
-    AgentCard,
-    Hello,
-    PopCard,
-    PresenceNow,
-    QueueNow,
-    ServerMessage,
-    Wrapped,
-)
-from cti.routing import Candidate
-from cti.screens import Screen
+from cti.agents import AgentEvent, Presence, step
+from cti.protocol import Hello, PresenceNow, ServerMessage, Welcome
+from cti.screens import Screen, Stream
 from ivr import observe
 from ivr.errors import HotlineError
-from ivr.model import Agent
+from ivr.model import Agent, AgentPresence
 from ivr.ports import Clock
 from ivr.store.repo import Store
+
+if TYPE_CHECKING:
+    from cti.work import Work
 
 log = structlog.get_logger()
 
 SCREENS_GRACE = 30.0
 """Seconds for which an agent without any screen is still expected back."""
 
+ALIVE_SECONDS = 10.0
+"""For so long a server stands for its agents' presences without saying so again; it does so every
+third of that."""
+
 
 @dataclass(slots=True)
 class Seat:
-    """One agent at work: presence, screens, and the conversation in hand, if there is one."""
+    """One agent at work: presence, screens, their news, and the conversations in hand by id."""
 
     agent: Agent
     since: datetime
@@ -49,86 +48,75 @@ class Seat:
     reason: str = ""
     free_since: datetime | None = None
     screens: set[Screen] = field(default_factory=set)
+    stream: Stream = field(default_factory=Stream)
     lost_at: float | None = None
-    card: PopCard | None = None
-    answered_at: datetime | None = None
+    works: dict[str, Work] = field(default_factory=dict)
     last_conversation: str = ""
-    wrap_until: float | None = None
-    wrap_until_at: datetime | None = None
     stored: asyncio.Lock = field(default_factory=asyncio.Lock)
 
-    @property
-    def there(self) -> bool:
-        """Whether it is worth waiting for this agent: at work, or logged in and back any moment."""
-        at_desk = self.presence is not Presence.OFFLINE and (
-            bool(self.screens) or self.lost_at is not None
-        )
-        return self.presence in BUSY or at_desk
-
     def send(self, message: ServerMessage) -> None:
+        """Tell all of the agent's screens."""
+        text = self.stream.frame(message)
         for screen in tuple(self.screens):
-            screen.send(message)
+            screen.put(text)
+
+    async def show(self, message: ServerMessage) -> bool:
+        """Whether at least one of the agent's pages has taken the message; the first one decides,
+        so that a page that stopped reading does not hold up the other."""
+        text = self.stream.frame(message)
+        waiting = {asyncio.ensure_future(screen.show(text)) for screen in self.screens}
+        shown = False
+        while waiting and not shown:
+            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            shown = any(task.result() for task in done)
+        return shown
 
     def now(self) -> PresenceNow:
-        return PresenceNow(
-            state=self.presence.value,
-            reason=self.reason,
-            since=self.since,
-            until=self.wrap_until_at,
-        )
-
-    def candidate(self) -> Candidate:
-        return Candidate(
-            self.agent.login,
-            self.free_since or self.since,
-            self.agent.skills,
-            self.agent.languages,
-        )
+        return PresenceNow(state=self.presence.value, reason=self.reason, since=self.since)
 
 
 class Floor:
-    """All seats of this server."""
+    """All seats of this server, which is called `server` among the others."""
 
-    def __init__(self, store: Store, clock: Clock, wrap_up_seconds: float):
+    def __init__(self, store: Store, clock: Clock, server: str):
         self._store = store
         self._clock = clock
-        self._wrap_up_seconds = wrap_up_seconds
+        self._server = server
         self._seats: dict[str, Seat] = {}
+        self._said_alive = 0.0
 
     async def start(self) -> None:
-        """Take up the presences of the last run; nobody's call has survived it."""
+        """Take up the presences of this server's last run."""
         agents = {agent.login: agent for agent in await self._store.agents() if not agent.disabled}
         for login, last in (await self._store.presences()).items():
-            if login not in agents or last.state == Presence.OFFLINE:
+            ours = last.server in ("", self._server) or not self._store.shared
+            if not ours or login not in agents or last.state == Presence.OFFLINE:
                 continue
-            ready = last.state in (Presence.AVAILABLE, Presence.OFFERED)
             seat = Seat(agents[login], self._clock.now())
-            seat.presence = Presence.AVAILABLE if ready else Presence.AWAY
-            seat.reason = "" if ready else last.reason
-            seat.free_since = seat.since
+            seat.presence, seat.reason = Presence(last.state), last.reason
+            seat.free_since = last.free_since or seat.since
             seat.lost_at = self._clock.monotonic()
             self._seats[login] = seat
+            await self.keep(seat)
+
+    async def close(self) -> None:
+        """Drop all screens. The others are told that nobody is to be reached here."""
+        for seat in self.seats():
+            for screen in tuple(seat.screens):
+                self.close_screen(screen)
+            await self.keep(seat)
 
     def seat(self, login: str) -> Seat:
         return self._seats[login]
 
+    def find(self, login: str) -> Seat | None:
+        return self._seats.get(login)
+
     def seats(self) -> Iterable[Seat]:
         return tuple(self._seats.values())
 
-    def free(self) -> list[Candidate]:
-        """Who can be offered a caller now: available, with a screen to show the pop on."""
-        return [
-            seat.candidate()
-            for seat in self._seats.values()
-            if seat.presence is Presence.AVAILABLE and seat.screens
-        ]
-
-    def staff(self) -> list[Candidate]:
-        """Everybody who is there, free or not."""
-        return [seat.candidate() for seat in self._seats.values() if seat.there]
-
-    def open(self, agent: Agent, session: str, queue: QueueNow) -> Screen:
-        """Take in a new page of this agent; its first message is `hello`."""
+    def open(self, agent: Agent, session: str) -> Screen:
+        """Take in a new page of this agent, which is still to be greeted."""
         seat = self._seats.setdefault(agent.login, Seat(agent, self._clock.now()))
         seat.agent = agent
         self.apply(seat, AgentEvent.LOGGED_IN, seat.reason)
@@ -136,19 +124,22 @@ class Floor:
         seat.screens.add(screen)
         seat.lost_at = None
         observe.SCREENS.inc()
-        screen.send(
-            Hello(
-                agent=_card(agent),
-                presence=seat.now(),
-                queue=queue,
-                now=self._clock.now(),
-                card=seat.card,
-                answered_at=seat.answered_at,
-            )
-        )
         return screen
 
-    def close(self, screen: Screen, *, signed_out: bool = False) -> None:
+    def greet(self, screen: Screen, hello: Hello, stream: str, after: int) -> None:
+        """Tell a page everything, or, when it knows some of it, the rest. What it is sent from now
+        on follows upon that."""
+        seat = self._seats[screen.login]
+        missed = seat.stream.since(stream, after)
+        if missed is None:
+            update = {"stream": seat.stream.id, "n": seat.stream.n}
+            screen.put(hello.model_copy(update=update).model_dump_json())
+            return
+        screen.answer(Welcome(stream=stream))
+        for text in missed:
+            screen.put(text)
+
+    def close_screen(self, screen: Screen, *, signed_out: bool = False) -> None:
         """Forget a page. Idempotent. The last one's agent is given time to come back, unless they
         have signed out."""
         screen.close()
@@ -159,7 +150,7 @@ class Floor:
         observe.SCREENS.dec()
         if not seat.screens:
             seat.lost_at = self._clock.monotonic()
-            if signed_out and seat.presence not in (Presence.OFFERED, Presence.TALKING):
+            if signed_out:
                 self.apply(seat, AgentEvent.LOGGED_OUT)
 
     def sign_out(self, login: str, session: str) -> bool:
@@ -167,7 +158,7 @@ class Floor:
         seat = self._seats.get(login)
         mine = [screen for screen in seat.screens if screen.session == session] if seat else []
         for screen in mine:
-            self.close(screen, signed_out=True)
+            self.close_screen(screen, signed_out=True)
         return bool(mine)
 
     def apply(self, seat: Seat, event: AgentEvent, reason: str = "") -> None:
@@ -175,66 +166,54 @@ class Floor:
         before, after = seat.presence, step(seat.presence, event)
         if before is after and reason == seat.reason:
             return
-        now = self._clock.now()
-        seat.presence, seat.reason, seat.since = after, reason, now
+        seat.presence, seat.reason, seat.since = after, reason, self._clock.now()
         if after is Presence.AVAILABLE:
-            seat.free_since = now
-        if after is Presence.WRAP_UP:
-            seat.wrap_until = self._clock.monotonic() + self._wrap_up_seconds
-            seat.wrap_until_at = now + timedelta(seconds=self._wrap_up_seconds)
-        elif before is Presence.WRAP_UP:
-            seat.wrap_until = seat.wrap_until_at = None
-        conversation = seat.card.conversation if seat.card else ""
-        if after not in BUSY:
-            seat.card = seat.answered_at = None
+            seat.free_since = seat.since
         seat.send(seat.now())
-        if before is Presence.WRAP_UP and conversation:
-            seat.send(Wrapped(conversation=conversation))
 
     async def keep(self, seat: Seat) -> None:
-        """Write the seat's presence down. A store that fails costs the report, not the call."""
+        """Write the seat down for those who route. A store that fails costs the next customer, not
+        this one."""
         async with seat.stored:
+            there = seat.presence is not Presence.OFFLINE
+            # Who is ready needs a screen for the pop; who is away is expected back for a while.
+            expected = seat.presence is Presence.AWAY and seat.lost_at is not None
+            until = self._clock.now() + timedelta(seconds=ALIVE_SECONDS)
+            presence = AgentPresence(
+                seat.agent.login,
+                seat.presence.value,
+                seat.reason,
+                seat.since,
+                self._server,
+                bool(seat.screens) or expected,
+                seat.free_since,
+                until if there or seat.works else None,
+            )
             try:
-                await self._store.set_presence(
-                    seat.agent.login, seat.presence.value, seat.reason, seat.since
-                )
+                await self._store.set_presence(presence)
             except HotlineError as error:
                 log.warning("presence not stored", agent=seat.agent.login, error=str(error))
 
-    async def show(self, seat: Seat, message: ServerMessage) -> bool:
-        """Whether at least one of the agent's pages has taken the message; the first one decides,
-        so that a page that stopped reading does not hold up the other."""
-        waiting = {asyncio.ensure_future(screen.show(message)) for screen in seat.screens}
-        shown = False
-        while waiting and not shown:
-            done, waiting = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
-            shown = any(task.result() for task in done)
-        return shown
+    async def stay_alive(self) -> None:
+        """Say now and then that this server still stands for its agents."""
+        now = self._clock.monotonic()
+        if now - self._said_alive < ALIVE_SECONDS / 3:
+            return
+        self._said_alive = now
+        until = self._clock.now() + timedelta(seconds=ALIVE_SECONDS)
+        await self._store.keep_alive(self._server, until)
 
     def tick(self) -> list[Seat]:
-        """Let time pass: screens that stayed away and wrap-ups that are over. Returns the seats
-        whose presence has changed."""
+        """Let time pass: screens that stayed away. Returns the seats that have changed by it."""
         now = self._clock.monotonic()
         changed = []
         for seat in self._seats.values():
-            before = seat.presence
-            if seat.wrap_until is not None and now >= seat.wrap_until:
-                self.apply(seat, AgentEvent.WRAPPED_UP)
+            before, expected = seat.presence, seat.lost_at
             if seat.lost_at is not None and now - seat.lost_at >= SCREENS_GRACE:
                 seat.lost_at = None
             if seat.lost_at is None and not seat.screens:
                 reason = "screen lost" if seat.presence is Presence.AVAILABLE else seat.reason
                 self.apply(seat, AgentEvent.SCREENS_LOST, reason)
-            if seat.presence is not before:
+            if seat.presence is not before or seat.lost_at != expected:
                 changed.append(seat)
         return changed
-
-
-def _card(agent: Agent) -> AgentCard:
-    return AgentCard(
-        login=agent.login,
-        name=agent.name,
-        extension=agent.extension,
-        skills=tuple(sorted(agent.skills)),
-        languages=tuple(sorted(agent.languages)),
-    )

@@ -2,20 +2,24 @@
 
 A page that stops reading (a laptop put to sleep, a browser in a debugger) must cost the others
 nothing: its messages wait in a bounded line of their own, each has a few seconds to be written, and
-a page that does not take them is dropped. It comes back by itself and gets everything in `hello`.
+a page that does not take them is dropped. It comes back by itself, and is sent what it has missed.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import secrets
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
 from cti.protocol import ServerMessage, encode
 
 WRITE_SECONDS = 5.0
 """How long a page may take to accept one message."""
-_LIMIT = 64
+_LIMIT = 256
+_KEPT_NEWS = 500
+_KEPT_CHARACTERS = 128 * 1024
 
 
 @dataclass(slots=True)
@@ -32,21 +36,24 @@ class Screen:
         self.session = session
         self._frames: asyncio.Queue[_Frame | None] = asyncio.Queue(_LIMIT)
         self._write_seconds = write_seconds
-        self._sent = 0
         self._closed = False
 
     @property
     def closed(self) -> bool:
         return self._closed
 
-    def send(self, message: ServerMessage) -> None:
-        """Put a message on its way. Never waits and never raises: a full line drops the page."""
-        self._put(message, None)
+    def answer(self, message: ServerMessage) -> None:
+        """Send what is for this page alone: it is no news, and has the number 0."""
+        self.put(encode(message, 0))
 
-    async def show(self, message: ServerMessage) -> bool:
+    def put(self, text: str) -> None:
+        """Put a frame on its way. Never waits and never raises: a full line drops the page."""
+        self._put(_Frame(text))
+
+    async def show(self, text: str) -> bool:
         """Send, and wait until the socket has taken it; False when the page was dropped instead."""
         written: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
-        self._put(message, written)
+        self._put(_Frame(text, written))
         return await written
 
     def close(self) -> None:
@@ -73,16 +80,41 @@ class Screen:
                 _settle(frame, False)
             self.close()
 
-    def _put(self, message: ServerMessage, written: asyncio.Future[bool] | None) -> None:
-        frame = _Frame("", written)
+    def _put(self, frame: _Frame) -> None:
         if self._closed or self._frames.full():
             _settle(frame, False)
             if not self._closed:
                 self.close()
             return
-        self._sent += 1
-        frame.text = encode(message, self._sent)
         self._frames.put_nowait(frame)
+
+
+class Stream:
+    """The news of one agent: numbered for all of their screens alike, the latest of them kept, so
+    that a screen that was away can be told what it has missed."""
+
+    def __init__(self) -> None:
+        self.id = secrets.token_hex(8)
+        self.n = 0
+        self._kept: deque[str] = deque()
+        self._size = 0
+
+    def frame(self, message: ServerMessage) -> str:
+        """The next news as a frame."""
+        self.n += 1
+        text = encode(message, self.n)
+        self._kept.append(text)
+        self._size += len(text)
+        while len(self._kept) > _KEPT_NEWS or self._size > _KEPT_CHARACTERS:
+            self._size -= len(self._kept.popleft())
+        return text
+
+    def since(self, stream: str, after: int) -> Sequence[str] | None:
+        """What came after that number; None when nobody knows any more."""
+        missed = self.n - after
+        if stream != self.id or not 0 <= missed <= len(self._kept):
+            return None
+        return list(self._kept)[len(self._kept) - missed :]
 
 
 def _settle(frame: _Frame, written: bool) -> None:

@@ -1,435 +1,409 @@
-"""The desk: callers in line, agents at work, and the call that brings them together.
+"""The desk: customers in line, agents at work, and what brings them together.
 
     enqueue ─→ in line ─→ offered ─→ pop on the screen ─→ phone rings ─→ talking ─→ wrap-up
                   ↑                        │ not answered: the agent is away, the place is kept
                   └────────────────────────┘
 
-What decides is in memory and changes without waiting (`Floor.apply`, `_route`), so that no two
-callers get one agent; the store is told afterwards, and its failure costs a report, never a call.
-Reports to the runner leave in order for each conversation, and never while the runner waits for us.
+The line, the offers and who is free are in the store, where every server sees them and one at a
+time chooses (`cti.line.Router`); each takes up the offers for the agents whose screens it has. News
+between servers goes over the bus, and what was missed is found in the store a second later. Reports
+to the runner leave in order for each conversation, and never while the runner waits for us.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import deque
-from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+import secrets
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
 import structlog
 
 from cti import protocol, screenpop
-from cti.agents import AgentEvent
+from cti.agents import AgentEvent, Presence
+from cti.callwork import CallWork
 from cti.cards import Cards
 from cti.floor import Floor, Seat
-from cti.handover import RING_SLACK, Handover, Workplace
 from cti.journal import Journal
-from cti.protocol import QueueNow
-from cti.routing import expected_wait, ordered, pick, serves
+from cti.line import Line, Router
+from cti.popcard import AgentCard, Capacity, ChatMessage
+from cti.protocol import Hello, QueueNow, QueueState
 from cti.screenpop import ConversationView
 from cti.screens import Screen
-from ivr import observe
+from cti.textwork import TextWork
+from cti.work import Work, Workplace
+from cti.works import Stage
 from ivr.config import QueueSettings
-from ivr.errors import Conflict, HotlineError, NotAllowed
-from ivr.flow.events import AgentLeft, Enqueue, Event, QueueFailed, QueueMoved
-from ivr.model import Conversation, Ticket
-from ivr.ports import CallControl, CallFacts, Clock, EventSink
+from ivr.errors import HotlineError, NotAllowed
+from ivr.flow.events import AgentJoined, Enqueue, Event, event_from_json, to_json
+from ivr.model import Agent, AtWork, Conversation, Kind, Ticket
+from ivr.ports import Bus, CallFacts, Clock, EventSink, PhoneSystem
 from ivr.store.repo import Store
 
 log = structlog.get_logger()
 
 TICK_SECONDS = 1.0
-PLACE_SECONDS = 30.0
-"""How often a waiting caller hears of their place when it has not changed."""
 RETRY_SECONDS = 2.0
-"""How long nobody is offered a caller after the telephone system has failed."""
-_RECENT_CALLS = 20
+"""How long nobody is offered a customer after the telephone system or the store has failed."""
+
+DESKS = "desks"
+"""The topic of what concerns every server's desk; `server_topic` is for one alone."""
 
 
-@dataclass(slots=True)
-class _Place:
-    """A caller in line, and the place that they were last told."""
-
-    ticket: Ticket
-    ahead: int = -1
-    told_at: float = 0.0
+def server_topic(server: str) -> str:
+    """The bus topic of what is for one server."""
+    return f"server.{server}"
 
 
 class Desk:
     """`ivr.ports.Desk`, and what the agents' screens ask of it.
 
-    `view` tells what may be shown of a conversation's flow. Start with `start`, then keep `run`
-    running; `close` ends every call's supervision.
+    `view` tells what may be shown of a conversation's flow; `calls` gives the telephones of a
+    server. Start with `start`, then keep `run` running; `close` ends every call's supervision.
     """
 
     def __init__(
         self,
         store: Store,
-        calls: CallControl,
+        calls: Callable[[str], PhoneSystem],
         report: EventSink,
         view: Callable[[Conversation], ConversationView],
         clock: Clock,
         settings: QueueSettings,
+        bus: Bus,
         region: str = "US",
+        server: str = "",
     ):
-        self._store = store
-        self._calls = calls
+        self.store = store
+        self.clock = clock
+        self.settings = settings
+        self.server = server or secrets.token_hex(8)
+        self.floor = Floor(store, clock, self.server)
+        self.journal = Journal(store, clock)
+        self.line = Line(store, self.journal, clock, settings, self.server, self.tell)
+        self.bus = bus
         self._report = report
-        self._clock = clock
-        self._settings = settings
-        self._journal = Journal(store, clock)
-        self._floor = Floor(store, clock, settings.wrap_up_seconds)
-        self._work = Workplace(
+        self._router = Router(store, clock, settings.levels, self._offered)
+        self.place = Workplace(
             store=store,
             calls=calls,
-            floor=self._floor,
+            floor=self.floor,
             cards=Cards(store, view, region),
-            journal=self._journal,
+            journal=self.journal,
             clock=clock,
-            ring_seconds=settings.ring_seconds,
-            tell=self._tell,
+            settings=settings,
+            tell=self.tell,
+            changed=self.wake,
         )
-        self._entering: dict[str, Ticket] = {}
-        self._line: dict[str, _Place] = {}
-        self._offers: dict[str, Handover] = {}
+        self._works: dict[str, list[Work]] = {}
         self._asked_again: set[str] = set()
-        self._hold_until = 0.0
-        self._busy: deque[float] = deque(maxlen=_RECENT_CALLS)
         self._stale: set[str] = set()
-        self._queue_shown: tuple[int, datetime | None] = (0, None)
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._queue_shown: tuple[int, object] = (0, None)
+        self._wake = asyncio.Event()
+        self._tasks: set[asyncio.Task[Any]] = set()
         self._telling: dict[str, asyncio.Task[None]] = {}
+        self._unsubscribe = [
+            bus.subscribe(DESKS, self._heard),
+            bus.subscribe(server_topic(self.server), self._heard),
+        ]
 
     async def start(self) -> None:
-        """Take up the last run's agents and put its unanswered offers back into line; the callers
-        come back by themselves through `enqueue`."""
-        # Not those of another server on this database whose phones ring just now.
-        ringing = timedelta(seconds=self._settings.ring_seconds + RING_SLACK)
-        await self._store.return_stale_offers(self._clock.now() - ringing)
-        await self._floor.start()
+        """Take up the last run's agents; the customers come back by themselves (`enqueue`), and
+        what was offered waits again when its lease is over."""
+        if not self.store.shared:
+            # Nobody else can have taken these up, and who could was us.
+            await self.store.forget_offers()
+        await self.floor.start()
 
     async def run(self) -> None:
         """Let time pass, until cancelled."""
+        loop = asyncio.get_running_loop()
+        due = loop.time()
         while True:
-            await asyncio.sleep(TICK_SECONDS)
             try:
-                await self.tick()
-            except Exception:  # time must go on for everybody else
-                log.exception("tick failed")
+                async with asyncio.timeout_at(due):
+                    await self._wake.wait()
+            except TimeoutError:
+                due = loop.time() + TICK_SECONDS
+                await self._guarded(self.tick())
+            else:
+                await self._guarded(self.route())
 
     async def close(self) -> None:
         """Stop supervising: screens are dropped, ringing phones stop."""
-        for seat in self._floor.seats():
-            for screen in tuple(seat.screens):
-                self._floor.close(screen)
+        for unsubscribe in self._unsubscribe:
+            unsubscribe()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.floor.close()
 
     # --- the machine's side ----------------------------------------------------------------------
 
     async def enqueue(self, conversation_id: str, wanted: Enqueue) -> None:
         """Put a conversation in line. The same id again is the same place in line."""
-        offer = self._offers.get(conversation_id)
-        if offer is not None and offer.ticket.id == wanted.id:
+        if any(work.ticket.id == wanted.id for work in self._working(conversation_id)):
             self._asked_again.add(conversation_id)
             return
-        place = self._line.get(conversation_id)
-        if place is None or place.ticket.id != wanted.id:
-            ticket = await self._take_place(conversation_id, wanted)
-            if ticket is None:
-                return
-            place = self._line[conversation_id] = _Place(ticket)
-            body = {"skills": list(wanted.skills), "priority": wanted.priority, "ticket": wanted.id}
-            await self._journal.note(conversation_id, "in_line", body)
-        place.ahead = -1
-        await self._refresh()
+        if await self.line.enter(conversation_id, wanted):
+            await self._refresh()
 
     async def withdraw(self, conversation_id: str) -> None:
         """Take it out of line, or tell its agent that the customer is gone. Idempotent."""
-        self._entering.pop(conversation_id, None)
-        place = self._line.pop(conversation_id, None)
-        offer = self._offers.get(conversation_id)
-        if offer is not None:
-            offer.caller_gone = True
-        waiting = place.ticket if place else None
-        if offer is not None and not offer.answered:
-            offer.stop("gone")
-            waiting = offer.ticket
-        await self._leave_line(conversation_id, waiting, "left")
+        self._customer_left(conversation_id)
+        self.bus.publish(
+            DESKS, {"kind": "left", "conversation": conversation_id, "from": self.server}
+        )
+        await self.line.leave(conversation_id, "left")
         await self._refresh()
 
     async def observe(self, conversation_id: str) -> None:
         """Something changed in a conversation: its agent's card is made anew within a second."""
-        if conversation_id in self._offers:
-            self._stale.add(conversation_id)
+        body = {"kind": "grew", "conversation": conversation_id, "from": self.server}
+        self._grew(conversation_id)
+        self.bus.publish(DESKS, body)
+
+    async def wrote(self, conversation_id: str, message: Mapping[str, Any]) -> None:
+        """A text came or went, or has a new status: whoever has it on a screen sees it now."""
+        body = {"kind": "wrote", "conversation": conversation_id, "message": message}
+        self._heard(body | {"from": ""})
+        self.bus.publish(DESKS, body | {"from": self.server})
 
     async def facts(self, conversation_id: str) -> CallFacts:
-        """What to put into the call record. Ask after `withdraw`, when the caller is gone."""
-        offer = self._offers.get(conversation_id)
-        if offer is None or not offer.answered:
-            return await self._journal.facts(conversation_id)
-        return offer.facts(await self._journal.facts(conversation_id, offer.ticket.id))
+        """What to put into the call record. Ask after `withdraw`, when the customer is gone."""
+        taken = [work for work in self._working(conversation_id) if work.taken]
+        if not taken:
+            return await self.journal.facts(conversation_id)
+        work = taken[-1]
+        return work.facts(await self.journal.facts(conversation_id, work.ticket.id))
 
     # --- the agents' side ------------------------------------------------------------------------
 
-    async def open(self, login: str, session: str = "") -> Screen:
-        """Take in a page. Raises NotAllowed for an agent who is unknown, disabled or without a
-        telephone."""
-        agent = await self._store.agent(login)
+    async def open(self, login: str, session: str = "", stream: str = "", after: int = 0) -> Screen:
+        """Take in a page. Raises NotAllowed for an agent who is unknown or disabled, or who is
+        none: who serves has a telephone, or at least chats."""
+        agent = await self.store.agent(login)
         if agent is None or agent.disabled:
             raise NotAllowed("this agent is unknown or disabled; ask your supervisor")
-        if not agent.extension:
-            raise NotAllowed("no telephone belongs to this login; designers work at /designer")
-        screen = self._floor.open(agent, session, self._queue_now())
+        if "agent" not in agent.roles or not (agent.extension or agent.capacity.chats):
+            raise NotAllowed("this login serves no customers; designers work at /designer")
+        screen = self.floor.open(agent, session)
         try:
-            await self._floor.keep(self._floor.seat(login))
-            await self._refresh()
+            self.floor.greet(screen, self._hello(agent), stream, after)
+            await self.floor.keep(self.floor.seat(login))
+            self.wake()
         except BaseException:
-            self._floor.close(screen)
+            self.floor.close_screen(screen)
             raise
         return screen
 
     def leave(self, screen: Screen) -> None:
         """The page's connection is over. Idempotent."""
-        self._floor.close(screen)
+        self.floor.close_screen(screen)
+        self.spawn(self.floor.keep(self.floor.seat(screen.login)))
 
     async def sign_out(self, login: str, session: str) -> None:
         """Close the pages which that login opened; with none left the agent is offline."""
-        if self._floor.sign_out(login, session):
-            await self._floor.keep(self._floor.seat(login))
+        if self.floor.sign_out(login, session):
+            await self.floor.keep(self.floor.seat(login))
             await self._refresh()
 
-    async def obey(self, screen: Screen, message: protocol.ClientMessage) -> None:
-        """Do what an agent's page asks. Raises NotAllowed or Conflict with a line for the agent."""
-        seat = self._floor.seat(screen.login)
-        match message:
-            case protocol.SetPresence():
-                came = message.to == "available"
-                event = AgentEvent.CAME_BACK if came else AgentEvent.WENT_AWAY
-                await self._change(seat, event, "" if came else message.reason)
-            case protocol.Decline():
-                offer = self._in_hand(seat, message.conversation)
-                if offer.answered:
-                    raise Conflict("the call is already answered; hang up instead")
-                offer.stop("declined")
-            case protocol.HangUp():
-                offer = self._in_hand(seat, message.conversation)
-                if not offer.answered or offer.leg is None:
-                    raise Conflict("there is no call to end yet; decline it instead")
-                await self._calls.hang_up(offer.leg.id)
-            case protocol.WriteNote():
-                await self._keep_note(seat, message)
-                screen.send(protocol.NoteKept(conversation=message.conversation))
-            case protocol.Done():
-                self._own(seat, message.conversation)
-                await self._change(seat, AgentEvent.WRAPPED_UP)
-            case protocol.Seen():
-                if (shown := self._offers.get(message.conversation)) and shown.seat is seat:
-                    shown.seen()
-            case protocol.Ping():
-                screen.send(protocol.Pong())
-            case protocol.Login():
-                raise Conflict("this connection is already logged in")
+    async def change(self, seat: Seat, event: AgentEvent, reason: str = "") -> None:
+        """Let something happen to an agent, and see who can be served now."""
+        self.floor.apply(seat, event, screenpop.clean(reason, 80))
+        await self.floor.keep(seat)
+        await self._refresh()
+
+    def wake(self) -> None:
+        """Somebody may be free, or wait: look soon."""
+        self._wake.set()
+
+    # --- works -----------------------------------------------------------------------------------
+
+    def works(self, conversation_id: str) -> list[Work]:
+        """A conversation's works at this server, those in wrap-up too, oldest first."""
+        return list(self._works.get(conversation_id, ()))
+
+    def _working(self, conversation_id: str) -> list[Work]:
+        over = (Stage.WRAP_UP, Stage.OVER)
+        return [work for work in self.works(conversation_id) if work.stage not in over]
+
+    def take_up(self, ticket: Ticket, seat: Seat) -> Work:
+        """Follow an offer up, or begin what needs none."""
+        kind = CallWork if ticket.kind is Kind.CALL else TextWork
+        return self.begin(kind(self.place, ticket, seat))
+
+    def begin(self, work: Work) -> Work:
+        """Have a new work in the agent's hands, until it is over."""
+        work.seat.works[work.conversation_id] = work
+        self._works.setdefault(work.conversation_id, []).append(work)
+        self.spawn(self._serve(work))
+        return work
+
+    async def _serve(self, work: Work) -> None:
+        outcome = await work.run()
+        conversation_id = work.conversation_id
+        if work.taken:
+            self.line.was_busy(work.talked)
+        if outcome == "failed":
+            self._router.hold(RETRY_SECONDS)
+        if outcome == "gone" and not work.customer_gone and isinstance(work, CallWork):
+            await self._found_gone(work)
+        if not work.taken:
+            self._forget(work)
+        self._asked_again.discard(conversation_id)
+        await self._refresh()
+
+    async def _found_gone(self, work: CallWork) -> None:
+        """A call that could not be found, of a customer of whom nobody has said that they are gone:
+        they are, unless they have come back on another leg meanwhile and asked for their place."""
+        if work.conversation_id in self._asked_again:
+            await self.store.return_ticket(work.ticket)
+            return
+        await self.line.leave(work.conversation_id, "gone")
+
+    def _forget(self, work: Work) -> None:
+        works = self._works.get(work.conversation_id, [])
+        if work in works:
+            works.remove(work)
+        if not works:
+            self._works.pop(work.conversation_id, None)
+
+    async def wrap_up(self, work: Work) -> None:
+        """The agent is done with it."""
+        await work.wrap_up()
+        self._forget(work)
+
+    async def release(self, seat: Seat) -> None:
+        """Take away from an agent who is thrown out what others can go on with."""
+        for work in list(seat.works.values()):
+            if not work.taken:
+                work.stop("declined")
+            elif work.stage is Stage.WRAP_UP:
+                await self.wrap_up(work)
 
     # --- time ------------------------------------------------------------------------------------
 
     async def tick(self) -> None:
-        """Do what is due: end wraps-ups, miss lost screens, end waits that are too long, and tell
-        screens and callers what has changed."""
-        for seat in self._floor.tick():
-            await self._floor.keep(seat)
+        """Do what is due: end wrap-ups, miss lost screens, take up offers whose news was lost, end
+        waits that are too long, and tell screens and customers what has changed."""
+        for seat in self.floor.tick():
+            await self.floor.keep(seat)
+        for works in list(self._works.values()):
+            for work in list(works):
+                if work.wrap_up_over:
+                    await self.wrap_up(work)
         stale, self._stale = self._stale, set()
         for conversation_id in stale:
-            offer = self._offers.get(conversation_id)
-            if offer is not None:
-                self._spawn(offer.renew_card())
+            for work in self.works(conversation_id):
+                if work.shown is not None:
+                    self.spawn(work.renew_card())
+        await self.floor.stay_alive()
+        now = self.clock.now()
+        await self.store.return_expired(now)
+        await self.store.let_go(now)
+        for ticket in await self.store.offers(self.server):
+            self._take_offer(ticket)
         await self._refresh()
-        shown = (len(self._line), self._oldest())
+        shown = (self.line.waiting, self.line.oldest)
         if shown != self._queue_shown:
             self._queue_shown = shown
-            for seat in self._floor.seats():
+            for seat in self.floor.seats():
                 seat.send(self._queue_now())
 
-    # --- the line --------------------------------------------------------------------------------
-
-    async def _take_place(self, conversation_id: str, wanted: Enqueue) -> Ticket | None:
-        """The ticket as stored; None when there is no place to take any more."""
-        new = Ticket(
-            id=wanted.id,
-            conversation_id=conversation_id,
-            enqueued_at=self._clock.now(),
-            skills=wanted.skills,
-            priority=wanted.priority,
-            language=wanted.language,
-            pop=wanted.pop,
-        )
-        self._entering[conversation_id] = new
-        try:
-            ticket = await self._store.put_ticket(new)
-            if self._entering.get(conversation_id) is not new:
-                # Withdrawn meanwhile, unless the same was asked for twice at once.
-                if conversation_id not in self._entering and conversation_id not in self._line:
-                    await self._store.withdraw_tickets(conversation_id)
-                return None
-        finally:
-            if self._entering.get(conversation_id) is new:
-                del self._entering[conversation_id]
-        if ticket.status == "served":  # a call with a person that did not survive a crash
-            self._tell(conversation_id, AgentLeft(ticket.id, ticket.agent))
-            return None
-        return ticket
-
     async def _refresh(self) -> None:
-        """Bring the line up to date: who cannot be served leaves, who can be is offered, and the
-        others hear of their place."""
-        staff = self._floor.staff()
-        now = self._clock.now()
-        for conversation_id, place in list(self._line.items()):
-            waited = (now - place.ticket.enqueued_at).total_seconds()
-            if not any(serves(agent, place.ticket) for agent in staff):
-                await self._fail(conversation_id, "nobody")
-            elif waited >= self._settings.longest_wait_seconds:
-                await self._fail(conversation_id, "timeout")
-        self._route()
-        self._tell_places(len(staff))
-        observe.WAITING.set(len(self._line))
+        await self.line.refresh()
+        self.wake()
 
-    def _route(self) -> None:
-        """Offer every caller whom somebody can take. Without waiting: nothing is picked twice."""
-        if self._clock.monotonic() < self._hold_until:
-            return
-        waiting = [place.ticket for place in self._line.values()]
-        for ticket, candidate in pick(waiting, self._floor.free()):
-            seat = self._floor.seat(candidate.login)
-            self._floor.apply(seat, AgentEvent.OFFERED)
-            del self._line[ticket.conversation_id]
-            offer = Handover(self._work, ticket, seat)
-            self._offers[ticket.conversation_id] = offer
-            self._spawn(self._serve(offer))
-
-    async def _serve(self, offer: Handover) -> None:
-        outcome = await offer.run()
-        conversation_id = offer.ticket.conversation_id
-        place: _Place | None = None
-        if outcome == "gone" and not offer.caller_gone:
-            place = await self._place_after(offer)
-        elif outcome != "talked" and not offer.caller_gone:
-            place = _Place(offer.ticket)
-        self._close(offer)
-        if outcome == "talked":
-            self._busy.append(offer.talked)
-        elif outcome == "failed":
-            self._hold_until = self._clock.monotonic() + RETRY_SECONDS
-        if place is not None:
-            self._line.setdefault(conversation_id, place)
-        await self._refresh()
-
-    async def _place_after(self, offer: Handover) -> _Place | None:
-        """The place of a caller whose call could not be found: none when they are gone, but they
-        may be back on another leg, or the ticket was taken out of line behind our back."""
-        ticket = offer.ticket
-        conversation_id = ticket.conversation_id
+    async def route(self) -> None:
+        """Bring together whom can be."""
+        self._wake.clear()
         try:
-            stood = await self._store.withdraw_tickets(conversation_id)
-            here = conversation_id in self._asked_again or ticket.id not in [t.id for t in stood]
-            if not here and not offer.caller_gone:
-                self._close(offer)  # whoever asks from now on takes a new place
-                await self._note_leaving(ticket, "gone")
-                return None
-            stored = await self._store.put_ticket(ticket)
-            if offer.caller_gone:  # as the runner has said meanwhile
-                await self._store.withdraw_tickets(conversation_id)
-                return None
-            if stored.status == "waiting":
-                return _Place(stored)
-            reason = f"another server has it as {stored.status}"
-        except HotlineError as error:
-            reason = str(error)
-        log.error("place in line lost", conversation=conversation_id, error=reason)
-        self._tell(conversation_id, QueueFailed(ticket.id, "nobody"))
-        await self._note_leaving(ticket, "failed")
-        return None
+            await self._router.route()
+        except HotlineError:
+            self._router.hold(RETRY_SECONDS)
+            raise
 
-    def _close(self, offer: Handover) -> None:
-        conversation_id = offer.ticket.conversation_id
-        if self._offers.get(conversation_id) is offer:
-            del self._offers[conversation_id]
-            self._asked_again.discard(conversation_id)
+    async def _guarded(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        except Exception:  # time must go on for everybody else
+            log.exception("desk did not do its round")
 
-    def _tell_places(self, staff: int) -> None:
-        now = self._clock.monotonic()
-        for ahead, ticket in enumerate(ordered(place.ticket for place in self._line.values())):
-            place = self._line[ticket.conversation_id]
-            if place.ahead == ahead and now - place.told_at < PLACE_SECONDS:
-                continue
-            place.ahead, place.told_at = ahead, now
-            wait = expected_wait(ahead, self._busy, staff)
-            waited = self._waited(ticket)
-            self._tell(ticket.conversation_id, QueueMoved(ticket.id, ahead, wait, waited))
+    def _offered(self, ticket: Ticket, seat: AtWork) -> None:
+        if seat.presence.server == self.server:
+            self._take_offer(ticket)
+        else:
+            body = {"kind": "offer", "conversation": ticket.conversation_id}
+            self.bus.publish(server_topic(seat.presence.server), body)
 
-    async def _fail(self, conversation_id: str, reason: str) -> None:
-        place = self._line.pop(conversation_id, None)
-        if place is not None:
-            await self._leave_line(conversation_id, place.ticket, reason)
-            self._tell(conversation_id, QueueFailed(place.ticket.id, reason))
+    def _take_offer(self, ticket: Ticket) -> None:
+        # Those that are just over too: their ticket is still about to be put back, or withdrawn.
+        known = (work.ticket for work in self.works(ticket.conversation_id))
+        if any((one.id, one.offered_at) == (ticket.id, ticket.offered_at) for one in known):
+            return
+        seat = self.floor.find(ticket.agent)
+        if seat is None or not seat.screens or seat.presence is not Presence.AVAILABLE:
+            self.spawn(self.store.return_ticket(ticket))
+            return
+        self.take_up(ticket, seat)
 
-    async def _leave_line(self, conversation_id: str, ticket: Ticket | None, reason: str) -> None:
-        await self._journal.best_effort(self._store.withdraw_tickets(conversation_id))
-        if ticket is not None:
-            await self._note_leaving(ticket, reason)
+    # --- what the other servers say --------------------------------------------------------------
 
-    async def _note_leaving(self, ticket: Ticket, reason: str) -> None:
-        body = {"reason": reason, "waited": self._waited(ticket), "ticket": ticket.id}
-        await self._journal.note(ticket.conversation_id, "dequeued", body)
+    def _heard(self, body: Mapping[str, Any]) -> None:
+        if body.get("from") == self.server:
+            return
+        conversation_id = str(body.get("conversation", ""))
+        match body.get("kind"):
+            case "offer":
+                self.spawn(self._look_for_offers())
+            case "left":
+                self._customer_left(conversation_id)
+            case "grew":
+                self._grew(conversation_id)
+            case "wrote":
+                self._wrote(conversation_id, ChatMessage.model_validate(body["message"]))
+            case "told":
+                event = event_from_json(body["event"])
+                self._tell_here(conversation_id, event)
+            case _:
+                pass
 
-    def _waited(self, ticket: Ticket) -> float:
-        return max(0.0, (self._clock.now() - ticket.enqueued_at).total_seconds())
+    async def _look_for_offers(self) -> None:
+        for ticket in await self.store.offers(self.server):
+            self._take_offer(ticket)
 
-    def _oldest(self) -> datetime | None:
-        return min((place.ticket.enqueued_at for place in self._line.values()), default=None)
+    def _customer_left(self, conversation_id: str) -> None:
+        for work in self._working(conversation_id):
+            work.customer_gone = True
+            if not work.taken:
+                work.stop("gone")
+            elif isinstance(work, TextWork):
+                work.end("talked")
 
-    def _queue_now(self) -> QueueNow:
-        oldest = self._oldest()
-        longest = (self._clock.now() - oldest).total_seconds() if oldest else 0.0
-        return QueueNow(waiting=len(self._line), longest=round(max(0.0, longest), 1))
+    def _grew(self, conversation_id: str) -> None:
+        if conversation_id in self._works:
+            self._stale.add(conversation_id)
 
-    # --- what agents may do ----------------------------------------------------------------------
-
-    def _own(self, seat: Seat, conversation_id: str) -> None:
-        if seat.card is None or seat.card.conversation != conversation_id:
-            raise NotAllowed("this conversation is not yours, or no longer")
-
-    def _in_hand(self, seat: Seat, conversation_id: str) -> Handover:
-        self._own(seat, conversation_id)
-        offer = self._offers.get(conversation_id)
-        if offer is None or offer.seat is not seat:
-            raise Conflict("the call is over")
-        return offer
-
-    async def _change(self, seat: Seat, event: AgentEvent, reason: str = "") -> None:
-        self._floor.apply(seat, event, screenpop.clean(reason, 80))
-        await self._floor.keep(seat)
-        await self._refresh()
-
-    async def _keep_note(self, seat: Seat, message: protocol.WriteNote) -> None:
-        if message.conversation != seat.last_conversation:
-            raise NotAllowed("notes can be written for your latest conversation alone")
-        await self._store.annotate(
-            message.conversation,
-            seat.agent.login,
-            message.text,
-            message.disposition,
-            self._clock.now(),
-        )
+    def _wrote(self, conversation_id: str, message: ChatMessage) -> None:
+        for work in self.works(conversation_id):
+            work.seat.send(protocol.NewMessage(conversation=conversation_id, message=message))
 
     # --- the runner, tasks -----------------------------------------------------------------------
 
-    def _tell(self, conversation_id: str, event: Event) -> None:
-        """Report to the runner, after whatever was reported of this conversation before."""
+    def tell(self, ticket: Ticket, event: Event) -> None:
+        """Report to the runner of the server that has the customer."""
+        if ticket.server in ("", self.server):
+            self._tell_here(ticket.conversation_id, event)
+            return
+        body = {"kind": "told", "conversation": ticket.conversation_id, "event": to_json(event)}
+        self.bus.publish(server_topic(ticket.server), body)
+
+    def _tell_here(self, conversation_id: str, event: Event) -> None:
+        """Report to our runner, after whatever was reported of this conversation before."""
+        if isinstance(event, AgentJoined):
+            self.line.served(conversation_id)
         before = self._telling.get(conversation_id)
 
         async def tell() -> None:
@@ -437,7 +411,7 @@ class Desk:
                 await asyncio.wait([before])
             await self._report(conversation_id, event)
 
-        task = self._spawn(tell())
+        task = self.spawn(tell())
         self._telling[conversation_id] = task
 
         def told(done: asyncio.Task[None]) -> None:
@@ -446,13 +420,57 @@ class Desk:
 
         task.add_done_callback(told)
 
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> asyncio.Task[Any]:
+        """Do something beside; what goes wrong is logged."""
         task = asyncio.ensure_future(work)
         self._tasks.add(task)
         task.add_done_callback(self._ended)
         return task
 
-    def _ended(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[Any]) -> None:
         self._tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
             log.error("desk task failed", error=repr(error))
+
+    # --- what screens are told -------------------------------------------------------------------
+
+    def _hello(self, agent: Agent) -> Hello:
+        seat = self.floor.seat(agent.login)
+        now = seat.now()
+        cards = (work.shown for work in seat.works.values())
+        return Hello(
+            agent=_card(agent),
+            presence=protocol.PresenceState(state=now.state, reason=now.reason, since=now.since),
+            queue=self._queue_state(),
+            now=self.clock.now(),
+            cards=tuple(card for card in cards if card is not None),
+            reasons=self.settings.reasons,
+            replies=tuple(
+                protocol.CannedReply(name=name, text=text)
+                for name, text in self.settings.replies.items()
+            ),
+        )
+
+    def _queue_state(self) -> QueueState:
+        oldest = self.line.oldest
+        longest = (self.clock.now() - oldest).total_seconds() if oldest else 0.0
+        return QueueState(waiting=self.line.waiting, longest=round(max(0.0, longest), 1))
+
+    def _queue_now(self) -> QueueNow:
+        state = self._queue_state()
+        return QueueNow(waiting=state.waiting, longest=state.longest)
+
+
+def _card(agent: Agent) -> AgentCard:
+    capacity = agent.capacity
+    return AgentCard(
+        login=agent.login,
+        name=agent.name,
+        extension=agent.extension,
+        roles=tuple(sorted(agent.roles)),
+        skills=dict(sorted(agent.skills.items())),
+        languages=tuple(sorted(agent.languages)),
+        capacity=Capacity(
+            calls=capacity.calls, chats=capacity.chats, chats_on_call=capacity.chats_on_call
+        ),
+    )

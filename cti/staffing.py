@@ -20,7 +20,7 @@ from rich.text import Text
 from cti.accounts import hash_password
 from ivr.config import load_settings
 from ivr.errors import SettingsError
-from ivr.model import Agent, Contact
+from ivr.model import HIGHEST_LEVEL, USUAL_LEVEL, Agent, Capacity, Contact
 from ivr.store.repo import Store
 from ivr.telephony.telephone import caller_address
 
@@ -54,8 +54,8 @@ class Role(StrEnum):
     """What an account may do."""
 
     AGENT = "agent"
-    DESIGNER = "designer"
     SUPERVISOR = "supervisor"
+    DESIGNER = "designer"
     ADMIN = "admin"
 
 
@@ -67,17 +67,25 @@ def agent_add(
         list[Role] | None, typer.Option(help="repeatable; none: agent, who serves callers")
     ] = None,
     name: Annotated[str, typer.Option(help="how colleagues call them")] = "",
-    skill: Annotated[list[str] | None, typer.Option(help="repeatable; none: everything")] = None,
+    skill: Annotated[
+        list[str] | None,
+        typer.Option(help="repeatable, with a level 1 to 5 if need be (billing:5); none: all"),
+    ] = None,
     speaks: Annotated[list[str] | None, typer.Option(help="a language; repeatable")] = None,
+    calls: Annotated[int, typer.Option(min=0, max=1, help="calls at once")] = 1,
+    chats: Annotated[int, typer.Option(min=0, max=20, help="chats and messages at once")] = 4,
+    chats_on_call: Annotated[int, typer.Option(min=0, max=20, help="of them during a call")] = 0,
     password: Annotated[str, typer.Option(help="made and printed if not given")] = "",
 ) -> None:
     """Add an agent, or change one; prints the password if it made one.
 
-    Example: hotline agent add ann --extension 1002 --skill billing --speaks en
+    Example: hotline agent add ann --extension 1002 --skill billing:5 --skill repairs --speaks en
     """
     roles = frozenset(given.value for given in role or (Role.AGENT,))
-    if Role.AGENT in roles and not extension:
-        raise SettingsError("an agent needs a phone: add --extension 1002 (or --role designer)")
+    if Role.AGENT in roles and calls and not extension:
+        raise SettingsError(
+            "an agent needs a phone: add --extension 1002 (or --calls 0, or --role designer)"
+        )
     if extension and not _EXTENSION.fullmatch(extension):
         raise SettingsError(f"extension {extension!r}: 1 to 32 letters, digits, - and _ alone")
     if not _LOGIN.fullmatch(login):
@@ -88,11 +96,19 @@ def agent_add(
         name or login,
         extension,
         roles=roles,
-        skills=frozenset(skill or ()),
+        skills=dict(map(_skill, skill or ())),
         languages=frozenset(speaks or ()),
+        capacity=Capacity(calls, chats, chats_on_call),
     )
     with_store(lambda store: store.save_agent(agent, hash_password(made)))
     out.print(f"{login}: password {made}" if not password else f"{login}: saved", markup=False)
+
+
+def _skill(given: str) -> tuple[str, int]:
+    name, _, level = given.partition(":")
+    if not name or (level and level not in map(str, range(1, HIGHEST_LEVEL + 1))):
+        raise SettingsError(f"skill {given!r}: a name, or a name with a level 1 to 5 (billing:5)")
+    return name, int(level or USUAL_LEVEL)
 
 
 @agent_app.command("list")
@@ -104,7 +120,9 @@ def agent_list(as_json: AsJson = False) -> None:
     agents = with_store(lambda store: store.agents())
     table = Table("login", "name", "extension", "roles", "skills", "languages", "state")
     for agent in agents:
-        skills, languages = sorted(agent.skills), sorted(agent.languages)
+        levels = sorted(agent.skills.items())
+        skills = [name if level == USUAL_LEVEL else f"{name}:{level}" for name, level in levels]
+        languages = sorted(agent.languages)
         state = "disabled" if agent.disabled else "active"
         if as_json:
             shown = {

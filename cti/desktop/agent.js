@@ -79,7 +79,7 @@ const state = fresh();
 function fresh() {
   return {
     agent: null, presence: null, queue: { waiting: 0, longest: 0 }, queueAt: 0,
-    card: null, ringing: false, ringUntil: 0, answeredAt: null, skew: 0, dispositions: [], dirty: false,
+    card: null, ringing: false, ringUntil: 0, skew: 0, dispositions: [], dirty: false,
   };
 }
 
@@ -97,10 +97,9 @@ const received = {
     state.skew = Date.parse(message.now) - Date.now();
     state.agent = message.agent;
     state.dispositions = message.dispositions;
-    state.card = message.card;
+    state.card = message.cards[0] ?? null;
     state.ringing = false;
     state.ringUntil = 0;
-    state.answeredAt = message.answered_at;
     received.presence(message.presence);
     received.queue(message.queue);
     makeDispositions();
@@ -112,7 +111,7 @@ const received = {
     const isNew = state.card?.conversation !== message.card.conversation;
     state.card = message.card;
     if (!isNew) return;
-    Object.assign(state, { ringing: false, ringUntil: 0, answeredAt: null });
+    Object.assign(state, { ringing: false, ringUntil: 0 });
     restoreDraft();
     notice("");
     scrollTo(0, 0);
@@ -121,9 +120,14 @@ const received = {
     state.ringing = true;
     state.ringUntil = Date.now() + message.seconds * 1000;
   },
-  answered(message) { state.answeredAt = message.at; },
+  answered() {},
+  resumed() {},
+  message() {},
+  typing() {},
+  read() {},
+  outcome(message) { if (message.result !== "done") notice(message.text, 8000); },
   ended(message) {
-    if (message.outcome === "talked") return;
+    if (["talked", "transferred", "returned"].includes(message.outcome)) return;
     state.card = null;
     if (message.outcome === "gone" || message.outcome === "failed") notice(say(message.outcome), 8000);
   },
@@ -307,10 +311,8 @@ function draw() {
 function drawBar() {
   $("my-name").textContent = state.agent.name || state.agent.login;
   $("my-phone").textContent = say("extension", state.agent.extension);
-  const free = ["available", "away", "wrap_up"].includes(state.presence.state);
   for (const button of $("presence").children) {
     button.setAttribute("aria-pressed", String(button.dataset.to === state.presence.state));
-    button.disabled = !free;
   }
 }
 
@@ -326,9 +328,8 @@ function drawIdle() {
 }
 
 function phase() {
-  if (state.presence.state === "wrap_up") return "wrap_up";
-  if (state.answeredAt) return "talking";
-  return state.ringing ? "ringing" : "offered";
+  const stage = state.card.stage;
+  return stage === "active" || stage === "held" ? "talking" : stage;
 }
 
 function drawCall() {
@@ -408,10 +409,10 @@ function drawTime() {
   if (state.card) {
     const now = Date.now() + state.skew;
     const shown = phase();
-    const until = Date.parse(state.presence.until);
+    const until = Date.parse(state.card.until);
     const left = { wrap_up: until - now, ringing: state.ringUntil - Date.now() }[shown];
     $("timer").textContent = shown === "talking"
-      ? minutes((now - Date.parse(state.answeredAt)) / 1000) : left > 0 ? minutes(Math.ceil(left / 1000)) : "";
+      ? minutes((now - Date.parse(state.card.answered_at)) / 1000) : left > 0 ? minutes(Math.ceil(left / 1000)) : "";
     if (shown === "wrap_up" && left < LAST_MOMENT) keepNote();
     const who = state.card.name || state.card.number || say("unknown_caller");
     if (shown === "offered" || shown === "ringing") title = `☎ ${[who, state.card.topic].filter(Boolean).join(" · ")}`;

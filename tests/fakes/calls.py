@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
 from ivr.errors import CallGone
-from ivr.ports import Answered, CallEvent, Ringing
+from ivr.ports import ActionOutcome, Answered, CallEvent, Ringing
 
 PATIENCE = 5.0
 """Seconds of real time after which a test that waits for something has failed."""
@@ -60,9 +60,12 @@ class FakeRing:
 
 
 class FakeCalls:
-    """Implements `ivr.ports.CallControl`. Legs named in `gone` have left."""
+    """Implements `ivr.ports.PhoneSystem`. Legs named in `gone` have left; `orders` are what was
+    asked for, each of which is `answer`ed."""
 
     def __init__(self) -> None:
+        self.orders: list[tuple[str, ...]] = []
+        self.answer = ActionOutcome("done")
         self.rings: asyncio.Queue[FakeRing] = asyncio.Queue()
         self.under_way: dict[str, FakeRing] = {}
         self.hung_up: list[str] = []
@@ -95,3 +98,51 @@ class FakeCalls:
         attempt = self.under_way.get(leg_id)
         if attempt is not None:
             attempt.end("talked" if attempt.answered else "gone")
+
+    async def let_go(self, leg_id: str) -> ActionOutcome:
+        outcome = self._ordered("let_go", leg_id)
+        attempt = self.under_way.get(leg_id)
+        if attempt is not None and outcome.result == "done":
+            attempt.end("talked")
+        return outcome
+
+    async def send_to(self, leg_id: str, number: str) -> ActionOutcome:
+        outcome = self._ordered("send_to", leg_id, number)
+        attempt = self.under_way.get(leg_id)
+        if attempt is not None and outcome.result == "done":
+            attempt.end("transferred")
+        return outcome
+
+    async def hold(self, leg_id: str, on: bool) -> ActionOutcome:
+        return self._ordered("hold", leg_id, str(on))
+
+    async def mute(self, leg_id: str, on: bool) -> ActionOutcome:
+        return self._ordered("mute", leg_id, str(on))
+
+    async def press(self, leg_id: str, digits: str) -> ActionOutcome:
+        return self._ordered("press", leg_id, digits)
+
+    async def park(self, leg_id: str) -> ActionOutcome:
+        return self._ordered("park", leg_id)
+
+    async def consult(self, leg_id: str, number: str) -> ActionOutcome:
+        return self._ordered("consult", leg_id, number)
+
+    async def complete(self, leg_id: str) -> ActionOutcome:
+        return self._ordered("complete", leg_id)
+
+    async def cancel(self, leg_id: str) -> ActionOutcome:
+        return self._ordered("cancel", leg_id)
+
+    async def join(self, leg_id: str) -> ActionOutcome:
+        return self._ordered("join", leg_id)
+
+    async def listen(self, leg_id: str, extension: str, mode: str) -> ActionOutcome:
+        return self._ordered("listen", leg_id, extension, mode)
+
+    async def dial(self, extension: str, number: str) -> ActionOutcome:
+        return self._ordered("dial", extension, number)
+
+    def _ordered(self, *order: str) -> ActionOutcome:
+        self.orders.append(order)
+        return self.answer

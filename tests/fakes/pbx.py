@@ -14,6 +14,7 @@ from typing import Any
 from cti.app import SystemClock
 from cti.screenpop import ConversationView
 from cti.service import Desk
+from ivr.bus import MemoryBus
 from ivr.config import AsteriskSettings, RecordingSettings, Settings
 from ivr.flow.events import Fetch, FetchAnswered
 from ivr.library import Library
@@ -197,14 +198,16 @@ class Exchange:
         )
         self.desk = Desk(
             self.store,
-            self.telephone,
+            lambda server: self.telephone,
             self.runner.report,
             lambda conversation: ConversationView(language="en"),
             clock,
             settings.queue,
+            MemoryBus(),
         )
         self.runner.attach(self.desk)
         await self.desk.start()
+        self.tasks.append(asyncio.ensure_future(self.desk.run()))
         self.agi = fastagi.serve(reactor, "127.0.0.1", 0, self.telephone.answer)
 
     def call(self, conversation: str = "") -> Call:

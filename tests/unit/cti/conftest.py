@@ -10,11 +10,13 @@ from typing import Any, TypeVar
 import pytest
 import pytest_asyncio
 
-from cti import handover, protocol
+from cti import callwork, protocol
+from cti.orders import Orders
 from cti.protocol import ServerMessage, parse_server
 from cti.screenpop import ConversationView
 from cti.screens import Screen
 from cti.service import Desk
+from ivr.bus import MemoryBus
 from ivr.config import QueueSettings
 from ivr.flow.events import Enqueue, Event
 from ivr.model import (
@@ -58,6 +60,12 @@ class Page:
                 ):
                     return message
 
+    async def stage(self, stage: str) -> protocol.PopCard:
+        """The next card that has come so far."""
+        while (card := (await self.next(protocol.Pop)).card).stage != stage:
+            pass
+        return card
+
 
 class Reports:
     """What the desk told the runner."""
@@ -91,7 +99,13 @@ class World:
     reports: Reports
     clock: VirtualClock
     settings: QueueSettings
+    running: asyncio.Task[None]
     pages: list[Page] = field(default_factory=list)
+
+    async def crash(self) -> None:
+        """The server does nothing any more."""
+        self.running.cancel()
+        await asyncio.gather(self.running, return_exceptions=True)
 
     async def agent(self, login: str, **about: Any) -> None:
         values = {"name": login.title(), "extension": f"20{len(login)}", **about}
@@ -103,9 +117,18 @@ class World:
         page.start()
         await page.next(protocol.Hello)
         if ready:
-            await self.desk.obey(page.screen, protocol.SetPresence(to="available"))
+            await self.act(page, protocol.SetPresence(to="available"))
             await page.next(protocol.PresenceNow, state="available")
         return page
+
+    async def act(self, page: Page, order: protocol.ClientMessage) -> None:
+        """Have an agent's page ask for something."""
+        await Orders(self.desk).obey(page.screen, order)
+
+    async def tick(self) -> None:
+        """Let the desk do its round."""
+        await self.desk.tick()
+        await self.desk.route()
 
     async def caller(self, name: str, number: str = "+14155550123") -> str:
         """A caller whose conversation is in the store; returns its id."""
@@ -134,7 +157,17 @@ class World:
 
     def another_desk(self) -> Desk:
         """The desk of a server that was started again on the same database."""
-        return Desk(self.store, self.calls, self.reports, view, self.clock, self.settings)
+        return desk_on(self.store, self.calls, self.reports, self.clock, self.settings)
+
+
+def desk_on(
+    store: Store,
+    calls: FakeCalls,
+    reports: Reports,
+    clock: VirtualClock,
+    settings: QueueSettings,
+) -> Desk:
+    return Desk(store, lambda server: calls, reports, view, clock, settings, MemoryBus())
 
 
 def view(conversation: Conversation) -> ConversationView:
@@ -151,10 +184,12 @@ def view(conversation: Conversation) -> ConversationView:
 async def world() -> AsyncIterator[World]:
     store = await Store.open("sqlite://")
     calls, reports, clock, settings = FakeCalls(), Reports(), VirtualClock(), QueueSettings()
-    desk = Desk(store, calls, reports, view, clock, settings)
+    desk = desk_on(store, calls, reports, clock, settings)
     await desk.start()
-    world = World(desk, store, calls, reports, clock, settings)
+    running = asyncio.create_task(desk.run())
+    world = World(desk, store, calls, reports, clock, settings, running)
     yield world
+    await world.crash()
     await desk.close()
     for page in world.pages:
         page.screen.close()
@@ -166,4 +201,4 @@ async def world() -> AsyncIterator[World]:
 @pytest.fixture(autouse=True)
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fake pages do not say that they have seen a pop; nobody waits for it in earnest."""
-    monkeypatch.setattr(handover, "SEEN_SECONDS", 0.01)
+    monkeypatch.setattr(callwork, "SEEN_SECONDS", 0.01)

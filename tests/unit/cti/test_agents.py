@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cti.agents import BUSY, TRANSITIONS, AgentEvent, Presence, step
+from cti.agents import TRANSITIONS, AgentEvent, Presence, step
 from ivr.errors import Conflict
 
 E, P = AgentEvent, Presence
@@ -16,13 +16,13 @@ E, P = AgentEvent, Presence
     ("events", "ends"),
     [
         ([E.LOGGED_IN], P.AWAY),
-        ([E.LOGGED_IN, E.CAME_BACK, E.OFFERED, E.ANSWERED, E.CALL_ENDED], P.WRAP_UP),
-        ([E.LOGGED_IN, E.CAME_BACK, E.OFFERED, E.MISSED], P.AWAY),
-        ([E.LOGGED_IN, E.CAME_BACK, E.OFFERED, E.DECLINED], P.AWAY),
-        ([E.LOGGED_IN, E.CAME_BACK, E.OFFERED, E.CALLER_LEFT], P.AVAILABLE),
+        ([E.LOGGED_IN, E.CAME_BACK], P.AVAILABLE),
+        ([E.LOGGED_IN, E.CAME_BACK, E.MISSED], P.AWAY),
+        ([E.LOGGED_IN, E.CAME_BACK, E.DECLINED, E.CAME_BACK], P.AVAILABLE),
         ([E.LOGGED_IN, E.CAME_BACK, E.SCREENS_LOST], P.AWAY),
-        ([E.LOGGED_IN, E.CAME_BACK, E.OFFERED, E.ANSWERED, E.SCREENS_LOST], P.TALKING),
+        ([E.LOGGED_IN, E.CAME_BACK, E.WENT_AWAY, E.LOGGED_IN], P.AWAY),
         ([E.LOGGED_IN, E.CAME_BACK, E.LOGGED_OUT], P.OFFLINE),
+        ([E.LOGGED_IN, E.CAME_BACK, E.FORCED_OUT], P.OFFLINE),
     ],
 )
 def test_the_ways_of_a_day(events: list[AgentEvent], ends: Presence) -> None:
@@ -42,9 +42,9 @@ def test_no_order_of_events_leaves_the_table(events: list[AgentEvent]) -> None:
             assert event in str(refused) and presence in str(refused)
             assert (presence, event) not in TRANSITIONS
             continue
-        # Only an offer makes busy, and only from available: nobody is interrupted.
-        if after in BUSY and presence not in BUSY:
-            assert (presence, event) == (P.AVAILABLE, E.OFFERED)
+        # Only an agent's own word makes available: nobody is offered who has not asked for it.
+        if after is P.AVAILABLE and presence is not P.AVAILABLE:
+            assert event is E.CAME_BACK
         presence = after
 
 
@@ -52,3 +52,4 @@ def test_every_screen_may_open_and_close_at_any_time() -> None:
     for presence in Presence:
         step(presence, E.LOGGED_IN)
         step(presence, E.SCREENS_LOST)
+        step(presence, E.FORCED_OUT)

@@ -61,9 +61,8 @@ async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
         agent = Agent(login, login.title(), "201", roles=frozenset({role}))
         await world.store.save_agent(agent, FAST.hash(PASSWORD))
     await world.caller("c1")
-    await world.store.put_ticket(Ticket("t1", "c1", world.clock.now()))
-    await world.store.offer_ticket("c1", "t1", "ann", world.clock.now())
-    await world.store.serve_ticket("c1", "t1", "ann")
+    served = Ticket("t1", "c1", world.clock.now(), status="served", agent="ann", stage="over")
+    await world.store.take_ticket(served)
     kept = Recordings(world.store, tmp_path, RecordingSettings(), world.clock, keep_free=0)
     track = await kept.begin("c1", "leg-c1")
     assert track is not None

@@ -141,7 +141,7 @@ def test_any_conversation_makes_a_small_card(
     )
     assert len(card.facts) <= 30 and len(card.path) <= 20 and len(card.transcript) <= 12
     text = PopCard.model_validate(card, from_attributes=True).model_dump_json()
-    assert len(json.loads(text)) == 12
+    assert json.loads(text)["kind"] == "call"
     assert len(text.encode()) < 64 * 1024
 
 

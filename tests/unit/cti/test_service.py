@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from cti import protocol
+from cti.orders import Orders
 from cti.protocol import CallAnswered, CallEnded, PhoneRinging, Pop, PresenceNow, Wrapped
 from ivr.errors import Conflict, NotAllowed, StoreError, TelephonyError
 from ivr.flow.events import AgentJoined, AgentLeft, Enqueue, QueueFailed, QueueMoved
@@ -44,10 +45,9 @@ async def test_a_call_from_line_to_wrap_up(world: World) -> None:
     assert await world.desk.facts("c1") == CallFacts("ann", 3.0, 60.0)
 
     note = protocol.WriteNote(conversation="c1", text="paid", disposition="resolved")
-    await world.desk.obey(page.screen, note)
+    await world.act(page, note)
     await page.next(protocol.NoteKept)
-    await world.desk.obey(page.screen, protocol.Done(conversation="c1"))
-    await page.next(PresenceNow, state="available")
+    await world.act(page, protocol.Done(conversation="c1"))
     await page.next(Wrapped)
     assert await world.kinds("c1") == [
         "heard",
@@ -64,7 +64,7 @@ async def test_a_call_from_line_to_wrap_up(world: World) -> None:
 async def test_the_pop_is_written_before_the_phone_rings(world: World) -> None:
     await world.agent("ann")
     screen = await world.desk.open("ann")
-    await world.desk.obey(screen, protocol.SetPresence(to="available"))
+    await Orders(world.desk).obey(screen, protocol.SetPresence(to="available"))
     writes: asyncio.Queue[str] = asyncio.Queue()
     gate = asyncio.Event()
 
@@ -126,7 +126,7 @@ async def test_declining_passes_the_caller_on(world: World) -> None:
     await world.page("bob")
     await world.waits("c1")
     first = await world.calls.next_ring()
-    await world.desk.obey(ann.screen, protocol.Decline(conversation="c1"))
+    await world.act(ann, protocol.Decline(conversation="c1"))
     await first.cancelled.wait()
     assert (await ann.next(PresenceNow, state="away")).reason == "declined"
     assert (await world.calls.next_ring()).extension == "203"
@@ -141,8 +141,8 @@ async def test_the_caller_leaves_while_it_rings(world: World) -> None:
     world.clock.advance(4)
     await world.desk.withdraw("c1")
     await ring.cancelled.wait()
-    await page.next(PresenceNow, state="available")
     assert (await page.next(CallEnded)).outcome == "gone"
+    assert (await world.store.presences())["ann"].state == "available"
     assert (await world.store.tickets_of("c1"))[0].status == "withdrawn"
     assert await world.desk.facts("c1") == CallFacts("", 4.0, 0.0)
     assert not [event for event in world.reports.of("c1") if isinstance(event, AgentLeft)]
@@ -160,8 +160,8 @@ async def test_the_caller_hangs_up_during_the_talk(world: World) -> None:
     await world.desk.withdraw("c1")
     assert await world.desk.facts("c1") == CallFacts("ann", 0.0, 30.0)
     ring.end("talked")
-    await page.next(PresenceNow, state="wrap_up")
     await page.next(CallEnded)
+    await page.stage("wrap_up")
     assert not [event for event in world.reports.of("c1") if isinstance(event, AgentLeft)]
     assert (await world.store.tickets_of("c1"))[0].status == "served"
 
@@ -172,12 +172,12 @@ async def test_an_agent_hangs_up(world: World) -> None:
     await world.waits("c1")
     ring = await world.calls.next_ring()
     with pytest.raises(Conflict, match="no call to end"):
-        await world.desk.obey(page.screen, protocol.HangUp(conversation="c1"))
+        await world.act(page, protocol.HangUp(conversation="c1"))
     ring.answer()
     await page.next(CallAnswered)
     with pytest.raises(Conflict, match="already answered"):
-        await world.desk.obey(page.screen, protocol.Decline(conversation="c1"))
-    await world.desk.obey(page.screen, protocol.HangUp(conversation="c1"))
+        await world.act(page, protocol.Decline(conversation="c1"))
+    await world.act(page, protocol.HangUp(conversation="c1"))
     assert world.calls.hung_up == ["leg-c1"]
     await page.next(CallEnded)
 
@@ -188,7 +188,7 @@ async def test_a_talk_counts_even_when_the_news_of_its_answer_was_lost(world: Wo
     await world.waits("c1")
     (await world.calls.next_ring()).end("talked")
     await page.next(CallAnswered)
-    await page.next(PresenceNow, state="wrap_up")
+    await page.stage("wrap_up")
     await world.reports.next(AgentJoined)
     await world.reports.next(AgentLeft)
 
@@ -201,7 +201,7 @@ async def test_nobody_there_fails_at_once(world: World) -> None:
 
 
 async def test_nobody_with_the_skill_is_nobody(world: World) -> None:
-    await world.agent("ann", skills=frozenset({"repairs"}))
+    await world.agent("ann", skills={"repairs": 3})
     await world.page("ann")
     await world.waits("c1", skills=("billing",))
     assert (await world.reports.next(QueueFailed)).reason == "nobody"
@@ -221,10 +221,10 @@ async def test_the_wait_ends_when_the_last_agent_leaves(world: World) -> None:
     await world.waits("c1")
     world.desk.leave(page.screen)
     world.clock.advance(29)
-    await world.desk.tick()
+    await world.tick()
     assert not [event for event in world.reports.of("c1") if isinstance(event, QueueFailed)]
     world.clock.advance(1)
-    await world.desk.tick()
+    await world.tick()
     assert (await world.reports.next(QueueFailed)).reason == "nobody"
 
 
@@ -233,7 +233,7 @@ async def test_a_wait_that_is_too_long_ends(world: World) -> None:
     await world.page("ann", ready=False)
     await world.waits("c1")
     world.clock.advance(world.settings.longest_wait_seconds)
-    await world.desk.tick()
+    await world.tick()
     assert (await world.reports.next(QueueFailed)).reason == "timeout"
 
 
@@ -247,7 +247,7 @@ async def test_callers_hear_of_their_place(world: World) -> None:
     await world.desk.withdraw("c1")
     assert [(await world.reports.next(QueueMoved)).ahead for _ in range(2)] == [0, 1]
     world.clock.advance(30)
-    await world.desk.tick()
+    await world.tick()
     again = [await world.reports.next(QueueMoved) for _ in range(2)]
     assert [(event.ahead, event.waited) for event in again] == [(0, 32.0), (1, 31.0)]
     shown = await page.next(protocol.QueueNow)
@@ -274,7 +274,7 @@ async def test_priority_goes_first(world: World) -> None:
     page = await world.page("ann", ready=False)
     await world.waits("c1")
     await world.waits("vip", priority=10)
-    await world.desk.obey(page.screen, protocol.SetPresence(to="available"))
+    await world.act(page, protocol.SetPresence(to="available"))
     assert (await world.calls.next_ring()).leg_id == "leg-vip"
 
 
@@ -299,6 +299,7 @@ async def test_after_a_crash_the_place_and_the_agents_are_still_there(world: Wor
     await world.waits("c1")
     await world.calls.next_ring()
     world.clock.advance(3)
+    await world.crash()
 
     second = world.another_desk()
     await second.start()
@@ -308,6 +309,7 @@ async def test_after_a_crash_the_place_and_the_agents_are_still_there(world: Wor
     assert (world.clock.now() - ticket.enqueued_at).total_seconds() == 5
     screen = await second.open("ann")
     write = asyncio.create_task(screen.write_to(_swallow))
+    await second.route()
     ring = await world.calls.next_ring()
     assert ring.leg_id == "leg-c1"
     screen.close()
@@ -323,6 +325,7 @@ async def test_a_person_lost_in_a_crash_ends_the_talk(world: World) -> None:
     await page.next(CallAnswered)
     await world.reports.next(AgentJoined)
     await world.ticket_becomes("c1", "served")
+    await world.crash()
 
     second = world.another_desk()
     await second.start()
@@ -338,10 +341,10 @@ async def test_a_telephone_system_that_fails_is_nobodys_fault(world: World) -> N
     (await world.calls.next_ring()).fail(TelephonyError("Asterisk is away"))
     assert (await page.next(CallEnded)).outcome == "failed"
     await world.ticket_becomes("c1", "waiting")
-    await world.desk.tick()
+    await world.tick()
     assert world.calls.rings.empty(), "not offered again before the pause is over"
     world.clock.advance(2)
-    await world.desk.tick()
+    await world.tick()
     assert (await world.calls.next_ring()).leg_id == "leg-c1"
 
 
@@ -360,8 +363,7 @@ async def test_a_place_taken_away_behind_our_back_is_taken_again(world: World) -
     page = await world.page("ann", ready=False)
     await world.waits("c1")
     await world.store.withdraw_tickets("c1")
-    await world.desk.obey(page.screen, protocol.SetPresence(to="available"))
-    assert (await page.next(CallEnded)).outcome == "gone"
+    await world.act(page, protocol.SetPresence(to="available"))
     assert (await world.calls.next_ring()).leg_id == "leg-c1"
 
 
@@ -377,7 +379,7 @@ async def test_a_place_that_cannot_be_taken_again_is_told(
         raise StoreError("disk full")
 
     monkeypatch.setattr(world.store, "put_ticket", broken)
-    await world.desk.obey(page.screen, protocol.SetPresence(to="available"))
+    await world.act(page, protocol.SetPresence(to="available"))
     assert await world.reports.next(QueueFailed) == QueueFailed("t1", "nobody")
 
 
@@ -394,19 +396,6 @@ async def test_a_caller_who_is_back_on_another_leg_is_rung_there(world: World) -
     ring.end("gone")
     assert (await page.next(CallEnded)).outcome == "gone"
     assert (await world.calls.next_ring()).leg_id == "leg-2"
-
-
-async def test_a_phone_that_rings_at_another_server_goes_on_ringing(world: World) -> None:
-    await world.agent("ann")
-    await world.page("ann")
-    await world.waits("c1")
-    await world.calls.next_ring()
-    world.clock.advance(world.settings.ring_seconds)
-    await world.another_desk().start()
-    assert (await world.store.tickets_of("c1"))[0].status == "offered"
-    world.clock.advance(60)
-    await world.another_desk().start()
-    assert (await world.store.tickets_of("c1"))[0].status == "waiting"
 
 
 async def test_a_store_that_fails_does_not_end_the_call(
@@ -427,7 +416,7 @@ async def test_a_store_that_fails_does_not_end_the_call(
     await page.next(CallAnswered)
     await world.reports.next(AgentJoined)
     ring.end("talked")
-    await page.next(PresenceNow, state="wrap_up")
+    await page.stage("wrap_up")
     await world.reports.next(AgentLeft)
 
 
@@ -439,7 +428,7 @@ async def test_the_card_is_renewed_when_more_is_known(world: World) -> None:
     (await world.calls.next_ring()).ring()
     await page.next(PhoneRinging)
     await world.desk.observe("c1")
-    await world.desk.tick()
+    await world.tick()
     assert (await page.next(Pop)).card.conversation == "c1"
 
 
@@ -450,13 +439,14 @@ async def test_wrap_up_ends_by_itself(world: World) -> None:
     ring = await world.calls.next_ring()
     ring.answer()
     ring.end("talked")
-    state = await page.next(PresenceNow, state="wrap_up")
-    assert state.until is not None and (state.until - state.since).total_seconds() == 60
+    card = await page.stage("wrap_up")
+    assert card.until is not None and card.since is not None
+    assert (card.until - card.since).total_seconds() == 60
     world.clock.advance(60)
-    await world.desk.tick()
+    await world.tick()
     await page.next(Wrapped)
     late = protocol.WriteNote(conversation="c1", text="typed to the last second")
-    await world.desk.obey(page.screen, late)
+    await world.act(page, late)
     await page.next(protocol.NoteKept)
 
 
@@ -473,9 +463,8 @@ async def test_a_page_that_comes_back_sees_the_call_in_hand(world: World) -> Non
     write = asyncio.create_task(again.write_to(frames.put))
     hello = protocol.parse_server(await frames.get())
     assert isinstance(hello, protocol.Hello)
-    assert hello.presence.state == "talking"
-    assert hello.card is not None and hello.card.conversation == "c1"
-    assert hello.answered_at == world.clock.now()
+    (card,) = hello.cards
+    assert (card.conversation, card.stage, card.answered_at) == ("c1", "active", world.clock.now())
     again.close()
     await write
 
@@ -483,7 +472,7 @@ async def test_a_page_that_comes_back_sees_the_call_in_hand(world: World) -> Non
 async def test_only_the_agent_in_hand_may_act(world: World) -> None:
     await world.agent("ann")
     await world.agent("eve")
-    page = await world.page("ann")
+    await world.page("ann")
     eve = await world.page("eve", ready=False)
     await world.waits("c1")
     await world.calls.next_ring()
@@ -494,9 +483,7 @@ async def test_only_the_agent_in_hand_may_act(world: World) -> None:
         protocol.WriteNote(conversation="c1", text="x"),
     ):
         with pytest.raises(NotAllowed):
-            await world.desk.obey(eve.screen, message)
-    with pytest.raises(Conflict):
-        await world.desk.obey(page.screen, protocol.SetPresence(to="away"))
+            await world.act(eve, message)
 
 
 async def test_signing_out(world: World) -> None:

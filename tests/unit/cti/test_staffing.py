@@ -14,7 +14,7 @@ from ivr.errors import HotlineError
 @pytest.fixture(autouse=True)
 def own_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOTLINE_CONFIG", "none.toml")
+    monkeypatch.delenv("HOTLINE_CONFIG", raising=False)
 
 
 def run(*words: str) -> Result:

@@ -13,6 +13,7 @@ import pytest
 import pytest_asyncio
 
 from cti import protocol
+from cti.orders import Orders
 from ivr.config import RecordingSettings
 from ivr.flow.events import Event
 from ivr.model import Agent, Recording
@@ -77,7 +78,7 @@ async def ringing(exchange: Exchange, key: str) -> Call:
     await exchange.store.save_agent(Agent("ann", "Ann", "1001"))
     screen = await exchange.desk.open("ann", "session")
     exchange.tasks.append(asyncio.ensure_future(screen.write_to(AsyncMock())))
-    await exchange.desk.obey(screen, protocol.SetPresence(to="available"))
+    await Orders(exchange.desk).obey(screen, protocol.SetPresence(to="available"))
     call = exchange.call()
     await asked(exchange, call)
     await call.press(key)
