@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import calls, flows, load, overload, prompts, recognition, recording
+from tests.bench import calls, flows, load, overload, prompts, recognition, recording, turns
 from tests.bench.figures import Figure
 
 ALONE = (
@@ -29,6 +29,7 @@ ALONE = (
     | prompts.BENCHES
     | recording.BENCHES
     | overload.BENCHES
+    | turns.BENCHES
 )
 """Those that need no running hotline, or set up one of their own."""
 
