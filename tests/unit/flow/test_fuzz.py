@@ -196,7 +196,7 @@ class Played:
             assert not any(mark in shown for mark in MARKS), shown
         public = state.to_json()
         del public["secrets"], public["version"]
-        shown = text(public)
+        shown = text(public).replace(state.version, "")  # a hash may look like anything
         assert not any(mark in shown for mark in MARKS), shown
 
     def _bounds(self, state: State) -> None:
@@ -255,7 +255,8 @@ def play(bundle: Bundle, started: Started, moves: list[int]) -> None:
     if dropped is not None:
         again = replace(started, dropped=dropped)
         event_from_json(json.loads(json.dumps(to_json(again))))
-        assert not any(mark in text(again) for mark in MARKS)
+        shown = text(again).replace(bundle.version, "")
+        assert not any(mark in shown for mark in MARKS), shown
         converse(bundle, again, moves[::-1])
 
 
