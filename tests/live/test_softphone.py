@@ -71,7 +71,7 @@ async def test_a_caller_goes_through_the_flow_up_to_the_queue_and_talks_to_an_ag
     assert leg == ("9001", EXTENSION)
 
 
-async def test_a_key_stops_the_prompt(house: House, caller: Softphone) -> None:
+async def test_keys_lead_from_prompt_to_prompt(house: House, caller: Softphone) -> None:
     on_the_line, _, _ = await to_the_bill(house, caller)
     await on_the_line.sound(time.monotonic(), 10)
     await on_the_line.call.hang_up()
