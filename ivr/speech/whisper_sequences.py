@@ -30,7 +30,7 @@ from ivr.speech.whisper_spelling import (
     one_by_one,
 )
 
-_ROOM = 800  # frames
+_ROOM = 1000  # frames
 _WIDTH = 8
 # With 1 the beam repeats a sequence to the end of its room, with 0 it drops words.
 _LENGTH_PENALTY = 0.5
@@ -38,8 +38,8 @@ _LONGEST = 24  # tokens
 _SHORTEST_WORD = 0.08  # seconds from one word's beginning to the next one's
 _IMPLAUSIBLE = 20.0  # what a sequence loses that does not fit its audio
 _IMPLAUSIBLE_AT_MOST = 0.3  # the confidence in one that is still the best
-_DIGIT_WIDTH = 10
-_FEW = 6  # strings of one length that are scored twice
+_DIGIT_WIDTH = 12
+_FEW = 10  # strings of one length that are scored twice
 _FIGURES_WEIGHT = 0.5  # of a string's score in figures beside that in characters
 _LONELY_LEAD = 4.0
 _EVER = datetime(2026, 6, 15, 12, 0)
@@ -149,11 +149,24 @@ class Sequences:
                     if len(digits) == length:
                         proposed[digits] = None
         proposed |= dict.fromkeys(filter(None, (figures(guess.text) for guess in guesses)))
+        # Freely written, digits come as a reader would have them: one more proposal, no more.
+        written = spoken.parse(
+            "digits",
+            self._model.dictate(far)[0],
+            self._language,
+            now=_EVER,
+            minimum=grammar.minimum,
+            maximum=grammar.maximum,
+        )
+        if written:
+            proposed[written] = None
         texts = {
             one_by_one(digits, self._language): digits
             for digits in proposed
             if _fits(len(digits), grammar)
         }
+        if "oh" in grammar.words:
+            texts |= {text.replace("zero", "oh"): digits for text, digits in texts.items()}
         # What is more than single digits ("nineteen eighty four") is its value in figures.
         for guess in guesses:
             value = str(guess.value)
