@@ -176,7 +176,11 @@ async def pop(on: Stage) -> list[Figure]:
                 await call.press("0")
                 ringing = asyncio.ensure_future(_rung_at(desk))
                 async with asyncio.timeout(20):
-                    card = await anext(m async for m in messages if isinstance(m, protocol.Pop))
+                    card = await anext(
+                        m
+                        async for m in messages
+                        if isinstance(m, protocol.Pop) and m.card.stage == "offered"
+                    )
                     popped, popped_wall = asyncio.get_running_loop().time(), time.time()
                     incoming, rung = await ringing
                 leads.append((rung - popped) * 1000)

@@ -293,10 +293,16 @@ class Agent:
                 self.seen.append(message)
 
     async def saw(self, kind: type[T], seconds: float = 15.0) -> T:
-        """The next message of a kind; those before it are done with."""
-        await until(lambda: any(isinstance(one, kind) for one in self.seen), seconds, kind.__name__)
-        while not isinstance(found := self.seen.pop(0), kind):
+        """The next message of a kind, of cards the next offer; those before are done with."""
+
+        def fits(one: object) -> bool:
+            offered = not isinstance(one, protocol.Pop) or one.card.stage == "offered"
+            return isinstance(one, kind) and offered
+
+        await until(lambda: any(map(fits, self.seen)), seconds, kind.__name__)
+        while not fits(found := self.seen.pop(0)):
             pass
+        assert isinstance(found, kind)
         return found
 
 
