@@ -250,6 +250,31 @@ class Message:
 
 
 @dataclass(frozen=True, slots=True)
+class Text:
+    """One text of a conversation's thread, as customer, flow or agent wrote it.
+
+    `id` is the writer's own, so that a repeat is known; `author` is an agent's login, else "", and
+    `name` what the customer is shown of them. `number` counts the thread's texts from 1; the store
+    gives it out. `status` is how far it has got: `sent`, `delivered`, `read` or `failed` for ours,
+    "" or `read` for the customer's. `choices` are (key, label) pairs that answer the question of
+    that `turn`; a key may be "". `file` tells of a file that goes with it.
+    """
+
+    conversation_id: str
+    id: str
+    who: str
+    text: str
+    at: datetime
+    author: str = ""
+    name: str = ""
+    number: int = 0
+    status: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+    turn: int | None = None
+    file: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class PastConversation:
     """An earlier conversation of a customer, in the few words that fit an agent's screen."""
 

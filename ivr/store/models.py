@@ -3,6 +3,7 @@
     contacts ─┬─ contact_addresses       a customer, and where they can be reached
               └─ conversations ─┬─ legs ── call_records     one connection; what became of the call
                                 ├─ timeline     everything heard, said, pressed and decided
+                                ├─ messages     the texts of its thread, numbered
                                 ├─ tickets      places in line for a person
                                 └─ outbox       messages on their way out
     recordings         files of calls and messages, until their retention is over
@@ -24,6 +25,8 @@ The rules that every table keeps:
   UPDATE of that row is what makes them gapless.
 - `conversations.agent`, `note` and `disposition` repeat the latest wrap-up, so that the list of a
   customer's earlier conversations is one query over one table.
+- A message takes its number in the transaction that has changed its conversation's row: gapless,
+  like a timeline's. Whoever wrote it gave it an id, by which a repeat is known.
 - The primary key of a ticket is (conversation, id), the id being the flow engine's: asking twice is
   the same place in line.
 - Nothing is deleted with its parent by the database; conversations are kept. A recording's row is
@@ -106,6 +109,7 @@ TIMELINE_KINDS: Mapping[str, str] = {
     "released": "agent and customer are no longer connected: seconds, who hung up",
     "joined": "the flow was told that a person has taken over",
     "parted": "the flow was told that the person is done and the customer still there",
+    "wrote": "the agent wrote to the customer: agent, id, text",
     "noted": "the agent's wrap-up: agent, note, disposition",
 }
 """What can stand in `timeline.kind`, each with its meaning and what its body tells."""
@@ -266,6 +270,7 @@ legs = Table(
     Column("started_at", Moment, nullable=False),
     Column("ended_at", Moment),
     Column("cause", Words(_NAME), nullable=False),
+    Index(None, "channel", "address"),
 )
 
 timeline = Table(
@@ -299,6 +304,24 @@ call_records = Table(
     Column("talked", Float, nullable=False),
     Column("disposition", Words(_NAME), nullable=False),
     Column("note", Words(4_000), nullable=False),
+)
+
+messages = Table(
+    "messages",
+    metadata,
+    Column("conversation_id", Words(_KEY), ForeignKey("conversations.id"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("id", Words(_KEY), nullable=False),
+    Column("who", Words(16), nullable=False),
+    Column("author", Words(_NAME), nullable=False),
+    Column("name", Words(_NAME), nullable=False),
+    Column("text", Words(20_000), nullable=False),
+    Column("at", Moment, nullable=False),
+    Column("status", Words(16), nullable=False),
+    Column("choices", Body, nullable=False),
+    Column("turn", Integer),
+    Column("file", Body),
+    Index(None, "conversation_id", "who", "author", "id", unique=True),
 )
 
 agents = Table(

@@ -6,7 +6,7 @@ method is one transaction, and raises StoreError when the database cannot do its
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -23,26 +23,35 @@ from ivr.model import (
     Leg,
     Message,
     PastConversation,
+    Text,
     TimelineEntry,
 )
 from ivr.store.database import upsert
+from ivr.store.entries import append, write_entries
 from ivr.store.flows import Flows
+from ivr.store.messages import Messages, write_texts
 from ivr.store.models import call_records, contact_addresses, conversations, legs, timeline
 from ivr.store.outbox import Outbox, post
 from ivr.store.people import People, known_as
 from ivr.store.queue import Queue
 from ivr.store.recordings import RecordingRows
+from ivr.store.rows import leg_of
 
 
-class Store(People, Queue, Outbox, Flows, RecordingRows):
+class Store(People, Queue, Outbox, Flows, RecordingRows, Messages):
     """The database: `await Store.open(url)`, and `close()` at the end."""
 
     # --- conversations ---------------------------------------------------------------------------
 
     async def start_conversation(
-        self, conversation: Conversation, leg: Leg, entries: Sequence[TimelineEntry] = ()
+        self,
+        conversation: Conversation,
+        leg: Leg,
+        entries: Sequence[TimelineEntry] = (),
+        texts: Sequence[Text] = (),
     ) -> Conversation:
-        """Write a new conversation with its first leg, and find or make its customer.
+        """Write a new conversation with its first leg, and find or make its customer. The texts of
+        its thread are numbered from 1.
 
         Returns it with `contact_id`: whoever was last in touch from exactly the leg's address, else
         a new customer; None where the address is empty or withheld. Raises Conflict when the id is
@@ -65,7 +74,8 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
                 )
             )
             db.execute(insert(legs).values(_leg_row(leg)))
-            _write_entries(db, entries, 0)
+            write_entries(db, entries, 0)
+            write_texts(db, known.id, texts)
             return known
 
         return await self._write(work)
@@ -126,8 +136,19 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
         Returns it with the next revision. Raises Conflict when it was written since it was read.
         The entries must be of this conversation.
         """
+        return (await self.save_with_texts(conversation, entries, (), messages))[0]
 
-        def work(db: Connection) -> Conversation:
+    async def save_with_texts(
+        self,
+        conversation: Conversation,
+        entries: Sequence[TimelineEntry],
+        texts: Sequence[Text],
+        messages: Iterable[Message] = (),
+    ) -> tuple[Conversation, list[Text]]:
+        """As `save`, with what is added to the thread, which comes back numbered. Raises Conflict
+        also when one of the texts was written before."""
+
+        def work(db: Connection) -> tuple[Conversation, list[Text]]:
             written = db.execute(
                 update(conversations)
                 .where(
@@ -146,10 +167,11 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
                     f"conversation {conversation.id} is not at revision {conversation.revision} "
                     "any more"
                 )
-            _write_entries(db, entries, written - len(entries))
+            write_entries(db, entries, written - len(entries))
             for message in messages:
                 post(db, message)
-            return replace(conversation, revision=conversation.revision + 1)
+            numbered = write_texts(db, conversation.id, texts)
+            return replace(conversation, revision=conversation.revision + 1), numbered
 
         return await self._write(work)
 
@@ -173,7 +195,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
 
     async def leg(self, leg_id: str) -> Leg | None:
         query = select(legs).where(legs.c.id == leg_id)
-        return await self._read(lambda db: next(map(_leg, db.execute(query)), None))
+        return await self._read(lambda db: next(map(leg_of, db.execute(query)), None))
 
     async def legs(self, conversation_id: str) -> list[Leg]:
         """All legs of a conversation, oldest first."""
@@ -182,7 +204,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
             .where(legs.c.conversation_id == conversation_id)
             .order_by(legs.c.started_at, legs.c.id)
         )
-        return await self._read(lambda db: list(map(_leg, db.execute(query))))
+        return await self._read(lambda db: list(map(leg_of, db.execute(query))))
 
     async def last_call(self, caller: Address, dialled: str) -> tuple[Conversation, Leg] | None:
         """The latest call from this number to that one, as far as it is over."""
@@ -205,7 +227,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
         )
 
         def work(db: Connection) -> tuple[Conversation, Leg] | None:
-            leg = next(map(_leg, db.execute(query)), None)
+            leg = next(map(leg_of, db.execute(query)), None)
             if leg is None or leg.ended_at is None:
                 return None
             this = select(conversations).where(conversations.c.id == leg.conversation_id)
@@ -223,7 +245,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
 
         def work(db: Connection) -> None:
             for conversation_id in sorted(grouped):  # one order for all, so nobody deadlocks
-                _append(db, conversation_id, grouped[conversation_id], {})
+                append(db, conversation_id, grouped[conversation_id], {})
 
         await self._write(work)
 
@@ -325,7 +347,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
         entry = TimelineEntry(conversation_id, at, "noted", wrap_up)
 
         def work(db: Connection) -> None:
-            _append(db, conversation_id, [entry], wrap_up)
+            append(db, conversation_id, [entry], wrap_up)
             db.execute(
                 update(call_records)
                 .where(
@@ -371,37 +393,6 @@ class Store(People, Queue, Outbox, Flows, RecordingRows):
         )
 
 
-def _append(
-    db: Connection, conversation_id: str, entries: Sequence[TimelineEntry], also: Mapping[str, str]
-) -> None:
-    written = db.execute(
-        update(conversations)
-        .where(conversations.c.id == conversation_id)
-        .values(entries=conversations.c.entries + len(entries), **also)
-        .returning(conversations.c.entries)
-    ).scalar_one_or_none()
-    if written is None:
-        raise StoreError(f"no conversation {conversation_id} to write the timeline of")
-    _write_entries(db, entries, written - len(entries))
-
-
-def _write_entries(db: Connection, entries: Sequence[TimelineEntry], last: int) -> None:
-    if not entries:
-        return
-    rows = [
-        {
-            "conversation_id": entry.conversation_id,
-            "sequence": sequence,
-            "at": entry.at,
-            "kind": entry.kind,
-            "body": entry.body,
-            "leg_id": entry.leg_id,
-        }
-        for sequence, entry in enumerate(entries, last + 1)
-    ]
-    db.execute(insert(timeline), rows)
-
-
 def _state(conversation: Conversation) -> dict[str, Any]:
     """The columns that change while a conversation goes on."""
     return {
@@ -444,19 +435,6 @@ def _leg_row(leg: Leg) -> dict[str, Any]:
         "ended_at": leg.ended_at,
         "cause": leg.cause,
     }
-
-
-def _leg(row: Row[Any]) -> Leg:
-    return Leg(
-        id=row.id,
-        conversation_id=row.conversation_id,
-        peer=Address(Channel(row.channel), row.address),
-        started_at=row.started_at,
-        reference=row.reference,
-        dialled=row.dialled,
-        ended_at=row.ended_at,
-        cause=row.cause,
-    )
 
 
 def _entry(row: Row[Any]) -> TimelineEntry:

@@ -1,4 +1,4 @@
-"""Rows of people, as the values that they stand for: two parts of the store read them."""
+"""Rows of people and legs, as the values that they stand for: two parts of the store read them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,16 @@ from typing import Any
 
 from sqlalchemy import Row
 
-from ivr.model import HIGHEST_LEVEL, USUAL_LEVEL, Agent, AgentPresence, Capacity
+from ivr.model import (
+    HIGHEST_LEVEL,
+    USUAL_LEVEL,
+    Address,
+    Agent,
+    AgentPresence,
+    Capacity,
+    Channel,
+    Leg,
+)
 
 
 def agent_of(row: Row[Any]) -> Agent:
@@ -33,6 +42,19 @@ def presence_of(row: Row[Any]) -> AgentPresence:
         row.reachable,
         row.free_since,
         row.alive_until,
+    )
+
+
+def leg_of(row: Row[Any]) -> Leg:
+    return Leg(
+        id=row.id,
+        conversation_id=row.conversation_id,
+        peer=Address(Channel(row.channel), row.address),
+        started_at=row.started_at,
+        reference=row.reference,
+        dialled=row.dialled,
+        ended_at=row.ended_at,
+        cause=row.cause,
     )
 
 
