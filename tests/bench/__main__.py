@@ -19,7 +19,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import calls, flows, load, overload, prompts, recognition, recording, turns
+from tests.bench import calls, desk, flows, load, overload, prompts, recognition, recording, turns
 from tests.bench.figures import Figure
 
 ALONE = (
@@ -30,6 +30,7 @@ ALONE = (
     | recording.BENCHES
     | overload.BENCHES
     | turns.BENCHES
+    | desk.BENCHES
 )
 """Those that need no running hotline, or set up one of their own."""
 
