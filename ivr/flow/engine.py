@@ -35,6 +35,7 @@ from typing import Any
 
 from ivr.flow import answering, asking, commands, invitations, nodes, redial, schema
 from ivr.flow.events import (
+    TAKEN_OVER,
     AgentJoined,
     AgentLeft,
     ChannelFailed,
@@ -64,7 +65,7 @@ from ivr.flow.facts import NOTHING, Facts
 from ivr.flow.run import AGAIN, Run
 from ivr.flow.schema import Bundle
 from ivr.flow.standing import where
-from ivr.flow.state import Frame, Question, State, Waiting
+from ivr.flow.state import Frame, Question, State, Taken, Waiting
 from ivr.model import ConversationStatus
 
 STEP_LIMIT = 1_000
@@ -139,7 +140,9 @@ def _misfit(run: Run, event: Event) -> None:
     """
     run.note("mismatch", flow=run.state.flow)
     run.leave_queue()
-    run.change(version=run.bundle.version, frames=(Frame(run.bundle.entry),), left_at=None)
+    run.change(
+        version=run.bundle.version, frames=(Frame(run.bundle.entry),), left_at=None, taken=None
+    )
     if isinstance(event, HungUp):
         _leave_channel(run, event)
     if run.state.status != ConversationStatus.ENDED:
@@ -296,9 +299,18 @@ def _leave_channel(run: Run, event: HungUp) -> bool:
 
 
 def _fetch_answered(run: Run, event: FetchAnswered) -> str | None:
-    node = run.flow.nodes[run.frame.node]
-    if not _awaited(run, "fetch", event.id) or not isinstance(node, schema.FetchNode):
+    node, taken = run.flow.nodes[run.frame.node], run.state.taken
+    if not isinstance(node, schema.FetchNode):
         return None
+    if taken is not None and (taken.waiting.kind, taken.waiting.id) == ("fetch", event.id):
+        # A person speaks now: the flow goes on from here when they are done.
+        way = _fetched(run, node, event)
+        run.change(taken=replace(taken, waiting=Waiting("node", way)))
+        return None
+    return _fetched(run, node, event) if _awaited(run, "fetch", event.id) else None
+
+
+def _fetched(run: Run, node: schema.FetchNode, event: FetchAnswered) -> str:
     if event.error or not 200 <= event.status < 300:
         return nodes.fetch_failed(run, node, event.error[:200] or f"status {event.status}")
     run.note("fetch_answered", system=node.system, status=event.status)
@@ -367,18 +379,25 @@ def _queue_failed(run: Run, event: QueueFailed) -> str | None:
 
 
 def _agent_joined(run: Run, event: AgentJoined) -> str | None:
-    place = run.state.place
-    if place is None or place.id != event.id or run.state.waiting.kind == "person":
+    state, place = run.state, run.state.place
+    if state.waiting.kind == "person":
+        return None
+    if place is not None and place.id == event.id:
+        run.emit(SetTimer(f"{place.id}-offer", 0))
+    elif event.id.startswith(TAKEN_OVER):
+        run.change(taken=Taken(state.waiting, state.question))
+    else:
         return None
     run.note("agent_joined", agent=event.agent)
-    run.emit(SetTimer(f"{place.id}-offer", 0))
-    run.wait("person", place.id)
+    run.wait("person", event.id)
     run.change(status=ConversationStatus.PERSON.value, turn=run.state.turn + 1, question=Question())
     return None
 
 
 def _agent_left(run: Run, event: AgentLeft) -> str | None:
     place, node = run.state.place, _queue_node(run)
+    if run.state.taken is not None:
+        return _given_back(run, run.state.taken, event)
     if place is None or node is None or place.id != event.id:
         return None
     if run.state.waiting.kind not in ("person", "queue"):
@@ -391,6 +410,17 @@ def _agent_left(run: Run, event: AgentLeft) -> str | None:
     run.change_frame(node=node.name)
     run.change(place=None, status=ConversationStatus.FLOW.value)
     return node.then
+
+
+def _given_back(run: Run, taken: Taken, event: AgentLeft) -> str | None:
+    """The flow comes back to what it was interrupted in."""
+    if not _awaited(run, "person", event.id):
+        return None
+    run.note("agent_left", agent=event.agent)
+    in_line = run.state.place is not None
+    status = ConversationStatus.QUEUED if in_line else ConversationStatus.FLOW
+    run.change(taken=None, waiting=taken.waiting, question=taken.question, status=status.value)
+    return taken.waiting.id if taken.waiting.kind == "node" else _resume(run)
 
 
 def _channel_live(run: Run, event: ChannelLive) -> str | None:
@@ -411,6 +441,8 @@ def _channel_live(run: Run, event: ChannelLive) -> str | None:
         run.emit(Leave(old))
     if offer is not None:
         return offer.then
+    if run.state.waiting.kind == "person":
+        return None  # who is heard and read on the new channel, too
     return invitations.go_on(run) if invited else _resume(run)
 
 
@@ -471,8 +503,9 @@ def _resume(run: Run) -> str | None:
             return AGAIN
         case Waiting("queue"):
             return run.frame.node
-        case Waiting("person") if run.state.place is not None and _queue_node(run) is not None:
+        case Waiting("person") if run.state.taken is None and _queue_node(run) is not None:
             # The person was lost with the call; the place in line brings them back, or another.
+            assert run.state.place is not None
             run.unwind(run.state.place.depth)
             return run.state.place.node
         case Waiting("fetch") if isinstance(node, schema.FetchNode):

@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+TAKEN_OVER = "take-"
+"""How the ids of those begin who take a conversation over unasked, in the middle of the flow."""
+
 # --- events -------------------------------------------------------------------------------------
 
 
@@ -108,7 +111,8 @@ class QueueMoved:
 
 @dataclass(frozen=True, slots=True)
 class AgentJoined:
-    """A person has taken the conversation over."""
+    """A person has taken the conversation over: from the queue, whose id this is, or unasked
+    (`TAKEN_OVER`). From now on they speak, and the flow is silent."""
 
     id: str
     agent: str
@@ -116,7 +120,8 @@ class AgentJoined:
 
 @dataclass(frozen=True, slots=True)
 class AgentLeft:
-    """The person is done, and the customer is still there."""
+    """The person is done, and the customer is still there: the flow goes on behind the queue, or
+    asks again what it asked when they took over."""
 
     id: str
     agent: str = ""

@@ -254,6 +254,7 @@ class Run:
             question=Question(),
             place=None,
             left_at=None,
+            taken=None,
             turn=self.state.turn + 1,
         )
         self.note("flow_ended", outcome=outcome)

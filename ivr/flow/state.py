@@ -72,6 +72,16 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class Taken:
+    """What a person has interrupted who took over unasked, and to which the flow comes back: what
+    it waited for, and the question that was open. Where an answer of another system has come
+    meanwhile, `waiting` is of kind `node`, and its id names where the flow goes on."""
+
+    waiting: Waiting
+    question: Question = Question()
+
+
+@dataclass(frozen=True, slots=True)
 class Place:
     """A place in line, kept while an offer is made. `depth` counts the flows then under way."""
 
@@ -89,7 +99,7 @@ class State:
     were passed, oldest first, and `serial` the last number given to an effect's id. `left_at` is
     where a caller who rings again may go on (`ivr.flow.standing`): once a secret was told, where it
     was asked for ({}: at the very beginning); once the call dropped, where that was; and what is
-    offered while it is."""
+    offered while it is. `taken` is what a person has interrupted who has the conversation now."""
 
     version: str
     language: str
@@ -107,6 +117,7 @@ class State:
     path: tuple[str, ...] = ()
     outcome: str = ""
     left_at: Mapping[str, Any] | None = None
+    taken: Taken | None = None
 
     @property
     def flow(self) -> str:
@@ -158,20 +169,30 @@ class State:
             Frame(**{**frame, "history": tuple(frame["history"]), "secrets": hidden})
             for frame, hidden in zip(fields["frames"], secrets, strict=True)
         )
-        question = dict(fields["question"])
-        if question["pending"] is not None:
-            question["pending"] = Pending(**question["pending"])
-        question["filled"] = tuple(question["filled"])
-        waiting = dict(fields["waiting"])
-        waiting["channels"] = tuple(waiting["channels"])
-        place = fields["place"]
+        place, taken = fields["place"], fields.get("taken")
         fields.update(
             frames=frames,
-            question=Question(**question),
-            waiting=Waiting(**waiting),
+            question=_question(fields["question"]),
+            waiting=_waiting(fields["waiting"]),
             place=Place(**place) if place is not None else None,
             channels=tuple(fields["channels"]),
             path=tuple(fields["path"]),
             left_at=fields.get("left_at"),
+            taken=None
+            if taken is None
+            else Taken(_waiting(taken["waiting"]), _question(taken["question"])),
         )
         return cls(**fields)
+
+
+def _question(value: Mapping[str, Any]) -> Question:
+    pending = value["pending"]
+    given = {
+        "filled": tuple(value["filled"]),
+        "pending": None if pending is None else Pending(**pending),
+    }
+    return Question(**{**value, **given})
+
+
+def _waiting(value: Mapping[str, Any]) -> Waiting:
+    return Waiting(**{**value, "channels": tuple(value["channels"])})

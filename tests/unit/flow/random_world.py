@@ -150,7 +150,7 @@ class World:
             "invite": ChannelFailed(waiting.id, waiting.channel, "timeout"),
             "fetch": FetchAnswered(waiting.id, error="timeout"),
             "queue": QueueFailed(place, "timeout"),
-            "person": AgentLeft(place),
+            "person": AgentLeft(waiting.id),
             "transfer": TransferEnded(waiting.id, "no_answer"),
             "record": Recorded(waiting.id, ""),
         }[waiting.kind]
@@ -165,6 +165,15 @@ class World:
                 return FetchAnswered(waiting.id, status, pick.of(_ANSWERS))
             case "queue" | "person":
                 place = state.place.id if state.place else ""
+                if state.taken is not None:
+                    interrupted = state.taken.waiting
+                    return pick(
+                        AgentLeft(waiting.id, "ann"),
+                        AgentLeft(waiting.id, "ann"),
+                        AgentJoined(place, "bob"),
+                        FetchAnswered(interrupted.id, 200, pick.of(_ANSWERS)),
+                        TextReceived(pick.of(_TEXTS)),
+                    )
                 return pick(
                     AgentJoined(place, "ann"),
                     QueueMoved(place, 2, pick(60.0, -1.0, float("nan")), 5.0),
@@ -254,6 +263,7 @@ _ANYTHING: tuple[Callable[..., Event], ...] = (
         id_, pick(3, -5, 10**30), number, pick(1.0, number)
     ),
     lambda turn, id_, text, sure, number, channel, pick: AgentJoined(id_, text[:50]),
+    lambda turn, id_, text, sure, number, channel, pick: AgentJoined("take-1", "bob"),
     lambda turn, id_, text, sure, number, channel, pick: AgentLeft(id_, "ann"),
     lambda turn, id_, text, sure, number, channel, pick: QueueFailed(id_, pick("full", "", text)),
     lambda turn, id_, text, sure, number, channel, pick: ChannelLive(id_, channel, "someone"),

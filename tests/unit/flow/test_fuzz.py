@@ -19,6 +19,8 @@ These are the engine's invariants. Whatever flow runs, in whatever state, whatev
 10. Every flow and node under way exists, and the language is one that a flow of the folder speaks.
 11. A call that dropped can be gone on with in another, by what is left of it as JSON, of which no
     secret is a part.
+12. Exactly one side speaks: while a person has the conversation the flow says and asks nothing, and
+    what it then comes back to is what it was interrupted in.
 
 HOTLINE_FUZZ=100000 plays so many sequences instead of a few hundred.
 """
@@ -59,7 +61,7 @@ from ivr.flow.events import (
 )
 from ivr.flow.run import DEPTH_LIMIT, VALUE_LIMIT
 from ivr.flow.schema import QUESTIONS, Bundle, FetchNode, RecordNode, TransferNode
-from ivr.flow.state import HISTORY_LIMIT, PATH_LIMIT, State
+from ivr.flow.state import HISTORY_LIMIT, PATH_LIMIT, State, Taken
 from tests.unit.flow.random_flows import folders
 from tests.unit.flow.random_world import FACTS, MARKS, MOVES, NOW, World
 
@@ -142,6 +144,17 @@ class Played:
         self._secrets(state, effects, told)
         self._bounds(state)
         self._waits(state)
+        self._one_speaks(before, state, effects)
+
+    def _one_speaks(self, before: State | None, state: State, effects: tuple[Effect, ...]) -> None:
+        if state.status == "person":
+            assert not any(isinstance(effect, Say | Expect | Named) for effect in effects)
+        taken = before.taken if before is not None else None
+        if state.taken is not None and before is not None and taken is None:
+            assert state.taken == Taken(before.waiting, before.question)
+        if taken is not None and state.taken is None and state.status != "ended":
+            asks = taken.waiting.kind in ("answer", "invite", "redial")
+            assert not asks or (state.waiting, state.question) == (taken.waiting, taken.question)
 
     def _one_question(
         self, before: State | None, state: State, effects: tuple[Effect, ...]
@@ -177,7 +190,8 @@ class Played:
                 if first is not None:
                     assert type(first) is type(effect)
                     place = before.place.id if before and before.place else ""
-                    assert before is not None and effect.id in (before.waiting.id, place)
+                    taken = before.taken.waiting.id if before and before.taken else ""
+                    assert before is not None and effect.id in (before.waiting.id, place, taken)
                     if isinstance(effect, Fetch | Transfer | Record):
                         assert effect == first
                 self.named[effect.id] = effect
@@ -226,12 +240,13 @@ class Played:
             assert (expected.turn, expected.node) == (state.turn, state.node)
         if kind == "answer":
             assert isinstance(node, QUESTIONS)
-        elif kind != "redial":
+        elif kind != "redial" and state.taken is None:
             assert isinstance(self.named[state.waiting.id], _ASKED_FOR[kind])
         assert isinstance(node, _AT.get(kind, object))
         if place is not None:
             assert isinstance(self.named[place.id], Enqueue) and place.id not in self.given_up
-            assert kind not in ("queue", "person") or state.waiting.id == place.id
+            waits_there = kind == "queue" or (kind == "person" and state.taken is None)
+            assert not waits_there or state.waiting.id == place.id
         event = self.world.way_on(state)
         after, effects = engine.advance(self.bundle, state, event, NOW, FACTS)
         assert effects
