@@ -138,6 +138,7 @@ class Desk:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await self.floor.close()
+        await self.journal.settled()
 
     # --- the machine's side ----------------------------------------------------------------------
 

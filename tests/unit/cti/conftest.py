@@ -147,6 +147,7 @@ class World:
         return name
 
     async def kinds(self, conversation_id: str) -> list[str]:
+        await self.desk.journal.settled()
         return [entry.kind for entry in await self.store.timeline(conversation_id)]
 
     async def ticket_becomes(self, conversation_id: str, status: str) -> None:
