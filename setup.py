@@ -38,6 +38,7 @@ REQUIRES = [
     "pypinyin==0.55.0",
     "pyttsx3==2.99",
     "pyVoIP==1.6.8",
+    "redis==8.1.0",  # news between several servers
     "rich==15.0.0",
     "ruamel.yaml==0.19.1",
     "ruamel.yaml.clib==0.2.15",  # twenty times as fast, and linear on hostile files

@@ -25,7 +25,7 @@ from cti.screenpop import ConversationView
 from cti.service import Desk
 from cti.web import create_app, server_config
 from ivr import observe
-from ivr.bus import MemoryBus
+from ivr.bus import MemoryBus, RedisBus
 from ivr.clock import SystemClock as SystemClock
 from ivr.config import Settings
 from ivr.errors import HotlineError, SettingsError
@@ -124,6 +124,8 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         telephone = Telephone(settings, runner, link[0], link[1], *rest) if link else None
         extension = Extension(settings, runner, *rest, telephone)
         phones = Phones(telephone, extension)
+        bus = await RedisBus.open(settings.redis_url) if settings.redis_url else MemoryBus()
+        stack.push_async_callback(bus.close)
         desk = Desk(
             store,
             lambda server: phones,
@@ -131,8 +133,9 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
             lambda conversation: _view(library, sealer, conversation),
             clock,
             settings.queue,
-            MemoryBus(),
+            bus,
             settings.region,
+            settings.server_id,
         )
         runner.attach(desk)
         observe.TASKS.set_function(lambda: len(asyncio.all_tasks()))
@@ -160,6 +163,8 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
                 parts["asterisk"] = ami.connected
             if settings.softphone.server:
                 parts["softphone"] = extension.registered
+            if settings.redis_url:
+                parts["bus"] = bus.connected
             return parts
 
         app = create_app(

@@ -165,6 +165,12 @@ class QueueSettings(_Section):
     longest_wait_seconds: float = Field(
         1800, gt=0, description="after this a waiting caller goes on to the flow's `otherwise`"
     )
+    longest_line: int = Field(
+        0, ge=0, description="when so many wait already, others hear the flow's `otherwise`; 0: any"
+    )
+    calendar: str = Field(
+        "", description="calendar outside of whose hours nobody new is put in line; empty: none"
+    )
     levels: tuple[tuple[float, int], ...] = Field(
         ((0, 3), (30, 2), (60, 1)),
         description="skill levels wanted: from so many seconds of waiting on, this level is enough",
@@ -304,6 +310,16 @@ class Settings(BaseSettings):
     log: Literal["text", "json"] = Field("text", description="form of the log on standard error")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         "info", description="least to log"
+    )
+    redis_url: str = Field(
+        "",
+        description="Redis that carries news between several servers (redis://host:6379/0); "
+        "empty: there is one server",
+    )
+    server_id: str = Field(
+        "",
+        pattern="^[A-Za-z0-9._-]{0,64}$",
+        description="name of this server among several; empty: a new one at each start",
     )
     database: DatabaseSettings = DatabaseSettings()
     web: WebSettings = WebSettings()

@@ -45,6 +45,17 @@ SOFTPHONE_REFUSED = Counter(
     "hotline_softphone_refused_total", "Calls to those extensions refused: too many at once"
 )
 WAITING = Gauge("hotline_queue_waiting", "Conversations that wait for a person now")
+WAITING_BY_KIND = Gauge(
+    "hotline_waiting", "Conversations that wait for a person now, over all servers", ["kind"]
+)
+LONGEST_WAIT = Gauge("hotline_longest_wait_seconds", "The longest wait of those who wait now")
+OFFERS = Counter(
+    "hotline_offers_total",
+    "Customers offered to this server's agents, by what became of it",
+    ["kind", "outcome"],
+)
+BUS_UP = Gauge("hotline_bus_up", "1 while news from and to the other servers flow")
+BUS_LOST = Counter("hotline_bus_lost_total", "News for other servers that could not be sent")
 SCREENS = Gauge("hotline_agent_screens", "Agents' screens connected now")
 FIRST_PROMPT = Histogram(
     "hotline_first_prompt_seconds", "From answering a call to its first sample", buckets=_FAST
