@@ -13,6 +13,9 @@
     flows ── releases  the text of every flow version that a conversation may be pinned to; when it
                        was published, by whom, and whether it was rolled back
     rollouts           the version that only some callers of a flow get
+    milestones         what wallboards count of all timelines, and webhooks tell
+    deliveries         what webhooks are still to tell
+    audit              who has used power over others, written before it was used
 
 The rules that every table keeps:
 
@@ -108,6 +111,7 @@ TIMELINE_KINDS: Mapping[str, str] = {
     "retrieved": "the agent took the customer off hold",
     "released": "agent and customer are no longer connected: seconds, who hung up",
     "joined": "the flow was told that a person has taken over",
+    "wrapped_up": "the agent is done with writing it up",
     "parted": "the flow was told that the person is done and the customer still there",
     "wrote": "the agent wrote to the customer: agent, id, text",
     "noted": "the agent's wrap-up: agent, note, disposition",
@@ -388,6 +392,8 @@ tickets = Table(
     Column("reserved_until", Moment),
     Column("from_agent", Words(_NAME), nullable=False),
     Column("context", Words(4_000), nullable=False),
+    Column("talked", Float),
+    Column("ended_at", Moment, index=True),
 )
 
 outbox = Table(
@@ -461,4 +467,49 @@ recordings = Table(
     Column("size", BigInteger, nullable=False),
     Column("sha256", Words(_KEY), nullable=False),
     Index(None, "place", "started_at"),
+)
+
+milestones = Table(
+    "milestones",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("conversation_id", Words(_KEY), ForeignKey("conversations.id"), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("at", Moment, nullable=False, index=True),
+    Column("kind", Words(40), nullable=False),
+    Column("body", Body, nullable=False),
+    Column("topic", Words(_NAME), nullable=False),
+    Column("posted", Boolean, nullable=False),
+    Index(None, "conversation_id", "topic"),
+    Index(None, "posted", "number"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Words(_NAME), primary_key=True),
+    Column("hook", Words(_NAME), nullable=False),
+    Column("conversation_id", Words(_KEY), nullable=False),
+    Column("sequence", Integer, nullable=False),
+    Column("event", Words(40), nullable=False),
+    Column("body", Body, nullable=False),
+    Column("created_at", Moment, nullable=False),
+    Column("due_at", Moment, nullable=False),
+    Column("status", Words(16), nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("error", Words(1_000), nullable=False),
+    Index(None, "status", "due_at"),
+    Index(None, "conversation_id", "hook", "sequence"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at", Moment, nullable=False),
+    Column("who", Words(_NAME), nullable=False, index=True),
+    Column("what", Words(40), nullable=False),
+    Column("whom", Words(_NAME), nullable=False, index=True),
+    Column("source", Words(_NAME), nullable=False),
+    Column("details", Body, nullable=False),
 )

@@ -15,6 +15,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Row, Select, Update, func, or_, select, update
 
+from ivr.errors import Conflict
 from ivr.model import AtWork, Kind, Ticket
 from ivr.store.database import Database, upsert
 from ivr.store.models import agents, presences, tickets
@@ -25,6 +26,8 @@ HIGHEST_PRIORITY = 1_000_000
 
 Choose = Callable[[Sequence[Ticket], Sequence[AtWork]], Sequence[tuple[Ticket, str]]]
 """Given who waits, in order, and the seats: which ticket goes to which login."""
+
+Fits = Callable[[AtWork], bool]
 
 _IN_LINE = tickets.c.status.in_(("waiting", "offered"))
 _ROUTING = 0x726F757465  # the lock of whoever routes, on PostgreSQL
@@ -98,8 +101,7 @@ class Queue(Database):
             return []
 
         def work(db: Connection) -> list[tuple[Ticket, AtWork]]:
-            if db.dialect.name == "postgresql":
-                db.execute(select(func.pg_advisory_xact_lock(_ROUTING)))
+            _alone(db)
             there = {seat.agent.login: seat for seat in _seats(db, now)}
             offers = []
             for ticket, login in choose(_waiting(db), list(there.values())):
@@ -140,22 +142,28 @@ class Queue(Database):
         """Follow an offer up: nobody puts it back in line before `until`. False when it is no
         longer offered to this agent."""
         return await self._ticket_becomes(
-            update(tickets)
-            .where(_this(ticket), _offered_to(ticket.agent))
-            .values(lease_until=until)
+            update(tickets).where(_this(ticket), _offered(ticket)).values(lease_until=until)
         )
 
     async def return_ticket(self, ticket: Ticket) -> bool:
         """Offered to this agent → waiting, at the old place; False when it was not. A place that
         was kept for an agent who did not take it is kept no longer."""
         back = _back_in_line().values(reserved="", reserved_until=None)
-        return await self._ticket_becomes(back.where(_this(ticket), _offered_to(ticket.agent)))
+        return await self._ticket_becomes(back.where(_this(ticket), _offered(ticket)))
+
+    async def turn_away(self, ticket: Ticket) -> bool:
+        """Waiting → withdrawn; False when it does not wait any more."""
+        return await self._ticket_becomes(
+            update(tickets)
+            .where(_this(ticket), tickets.c.status == "waiting")
+            .values(status="withdrawn", stage="")
+        )
 
     async def serve_ticket(self, ticket: Ticket, stage: str) -> bool:
         """Offered to this agent → served; False when it was not."""
         return await self._ticket_becomes(
             update(tickets)
-            .where(_this(ticket), _offered_to(ticket.agent))
+            .where(_this(ticket), _offered(ticket))
             .values(status="served", stage=stage, lease_until=None)
         )
 
@@ -167,10 +175,38 @@ class Queue(Database):
             .values(stage=stage)
         )
 
-    async def take_ticket(self, ticket: Ticket) -> Ticket:
-        """A ticket that was never in line: an agent takes a conversation over, or dials one."""
+    async def end_ticket(self, ticket: Ticket, stage: str, at: datetime, talked: float) -> None:
+        """The talk is over, after so many seconds."""
+        await self._run(
+            update(tickets)
+            .where(_this(ticket), tickets.c.agent == ticket.agent, tickets.c.status != "waiting")
+            .values(stage=stage, ended_at=at, talked=talked)
+        )
+
+    async def talked_since(self, since: datetime, most: int = 1000) -> list[float]:
+        """How long the customers of that time kept an agent, in seconds; the latest first."""
+        query = (
+            select(tickets.c.talked)
+            .where(tickets.c.ended_at >= since, tickets.c.talked.is_not(None))
+            .order_by(tickets.c.ended_at.desc())
+            .limit(most)
+        )
+        return await self._read(lambda db: list(db.scalars(query)))
+
+    async def take_ticket(
+        self, ticket: Ticket, now: datetime | None = None, fits: Fits | None = None
+    ) -> Ticket:
+        """A ticket that was never in line: an agent takes a conversation over, dials one, or is
+        consulted. Nobody routes meanwhile, so that room which `fits` has seen is there. Raises
+        Conflict when it does not see any, or there is no such agent at work."""
 
         def work(db: Connection) -> Ticket:
+            if fits is not None:
+                assert now is not None
+                _alone(db)
+                seats = (seat for seat in _seats(db, now) if seat.agent.login == ticket.agent)
+                if not any(map(fits, seats)):
+                    raise Conflict(f"{ticket.agent} cannot be reached now")
             db.execute(
                 upsert(db, tickets)
                 .values(
@@ -249,6 +285,12 @@ class Queue(Database):
         return await self._run(change) == 1
 
 
+def _alone(db: Connection) -> None:
+    """Let nobody else route until this transaction is over. On SQLite there is one writer anyway."""
+    if db.dialect.name == "postgresql":
+        db.execute(select(func.pg_advisory_xact_lock(_ROUTING)))
+
+
 _ANYBODY = select(tickets.c.id).where(tickets.c.status == "waiting").limit(1)
 
 
@@ -294,8 +336,14 @@ def _this(ticket: Ticket) -> ColumnElement[bool]:
     return (tickets.c.conversation_id == ticket.conversation_id) & (tickets.c.id == ticket.id)
 
 
-def _offered_to(agent: str) -> ColumnElement[bool]:
-    return (tickets.c.status == "offered") & (tickets.c.agent == agent)
+def _offered(ticket: Ticket) -> ColumnElement[bool]:
+    """Whether this very offer stands: to this agent, and not one that was made to them later."""
+    stands = (tickets.c.status == "offered") & (tickets.c.agent == ticket.agent)
+    return (
+        stands
+        if ticket.offered_at is None
+        else stands & (tickets.c.offered_at == ticket.offered_at)
+    )
 
 
 def _back_in_line() -> Update:
