@@ -185,7 +185,9 @@ class Line:
     async def _look_after(self, conversation_id: str) -> None:
         """One of ours who is not waiting any more: offered, or served; or taken out of line behind
         our back, as by a server that took them for lost, and then in line again."""
-        place = self._places[conversation_id]
+        place = self._places.get(conversation_id)
+        if place is None:  # they left while somebody else was looked after
+            return
         stands = {one.id: one for one in await self._store.tickets_of(conversation_id)}
         status = stands[place.ticket.id].status if place.ticket.id in stands else "withdrawn"
         if self._places.get(conversation_id) is not place:
