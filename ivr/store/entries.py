@@ -8,6 +8,7 @@ from sqlalchemy import Connection, insert, update
 
 from ivr.errors import StoreError
 from ivr.model import TimelineEntry
+from ivr.store.milestones import write_milestones
 from ivr.store.models import conversations, timeline
 
 
@@ -43,3 +44,4 @@ def write_entries(db: Connection, entries: Sequence[TimelineEntry], last: int) -
         for sequence, entry in enumerate(entries, last + 1)
     ]
     db.execute(insert(timeline), rows)
+    write_milestones(db, rows)

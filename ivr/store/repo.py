@@ -26,10 +26,13 @@ from ivr.model import (
     Text,
     TimelineEntry,
 )
+from ivr.store.audit import Audit
 from ivr.store.database import upsert
+from ivr.store.deliveries import Deliveries
 from ivr.store.entries import append, write_entries
 from ivr.store.flows import Flows
 from ivr.store.messages import Messages, write_texts
+from ivr.store.milestones import Milestones
 from ivr.store.models import call_records, contact_addresses, conversations, legs, timeline
 from ivr.store.outbox import Outbox, post
 from ivr.store.people import People, known_as
@@ -38,7 +41,7 @@ from ivr.store.recordings import RecordingRows
 from ivr.store.rows import leg_of
 
 
-class Store(People, Queue, Outbox, Flows, RecordingRows, Messages):
+class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milestones, Deliveries):
     """The database: `await Store.open(url)`, and `close()` at the end."""
 
     # --- conversations ---------------------------------------------------------------------------
