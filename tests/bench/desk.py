@@ -105,9 +105,9 @@ async def _desk() -> list[Figure]:
         sent = await _traffic(server, ami, screens)
         store = await Store.open(f"sqlite:///{folder / 'desk.db'}", migrate=False)
         stack.push_async_callback(store.close)
-        chosen = {name: await _offered_at(store, name) for name in screens.wall}
+        chosen = {name: await _offered_at(store, name) for name in list(screens.wall)}
         printed = await bare()
-    pops = [(wall - chosen[name]) * 1000 for name, wall in screens.wall.items() if chosen[name]]
+    pops = [(wall - chosen[name]) * 1000 for name, wall in screens.wall.items() if chosen.get(name)]
     frames = [(at - sent[key]) * 1000 for key, at in screens.frames.items() if key in sent]
     theirs = [(at - sent[key]) * 1000 for key, at in printed.items() if key in sent]
     print(
