@@ -67,6 +67,7 @@ EXTRAS = {
         "import-linter==2.16",
         "jsonschema==4.26.0",
         "mypy==2.4.1",
+        "playwright==1.64.1",  # drives Debian's chromium; its own browsers are never fetched
         "psycopg[binary]==3.3.9",
         "pytest==9.2.0",
         "pytest-asyncio==1.5.0",

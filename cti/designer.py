@@ -38,6 +38,7 @@ _PAGE = Path(__file__).parent / "desktop"
 _ASSETS = {
     "designer.js": "text/javascript",
     "drawing.js": "text/javascript",
+    "session.js": "text/javascript",
     "texts.js": "text/javascript",
     "designer.css": "text/css",
     "vendor/elk-api.js": "text/javascript",

@@ -23,7 +23,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cti import designer, playback, protocol
+from cti import designer, directory, playback, protocol
 from cti.accounts import Accounts, LoginRefused, Session, TooManyAttempts
 from cti.agentsocket import INTERNAL, AgentSocket, SocketProtocol, error_message
 from cti.service import Desk
@@ -38,11 +38,16 @@ log = structlog.get_logger()
 MAX_BODY = 16 * 1024
 BODY_SECONDS = 10.0
 REQUEST_SECONDS = 10.0
-MOST_CONNECTIONS = 2000
+MOST_CONNECTIONS = 10_000
 """With more, the agents' WebSockets counted, requests are answered with 503."""
 
 _PAGE = Path(__file__).parent / "desktop"
-_ASSETS = {"agent.js": "text/javascript", "agent.css": "text/css", "icon.svg": "image/svg+xml"}
+_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+_ASSETS = {
+    path.relative_to(_PAGE).as_posix(): _TYPES[path.suffix]
+    for path in _PAGE.rglob("*")
+    if path.suffix in _TYPES
+}
 
 # The first that fits counts.
 _STATUSES: tuple[tuple[type[HotlineError], int], ...] = (
@@ -63,7 +68,7 @@ _HEADERS = [
     (b"referrer-policy", b"no-referrer"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
-    (b"permissions-policy", b"camera=(), geolocation=(), microphone=()"),
+    (b"permissions-policy", b"camera=(), geolocation=(), microphone=(self)"),
     (b"cache-control", b"no-store"),
 ]  # fmt: skip
 
@@ -152,6 +157,8 @@ def create_app(
     workshop = Workshop(settings.flows_dir, settings.sounds_dir)
     app.include_router(designer.router(workshop, accounts, store, settings.facts, session))
 
+    app.include_router(directory.router(store, desk.clock, session))
+
     if recordings is not None:
         app.include_router(playback.router(recordings, store, session))
 
@@ -233,7 +240,7 @@ def create_app(
     async def page() -> FileResponse:
         return FileResponse(_PAGE / "index.html", media_type="text/html")
 
-    @app.get("/agent/{name}", include_in_schema=False)
+    @app.get("/agent/{name:path}", include_in_schema=False)
     async def asset(name: str) -> FileResponse:
         if name not in _ASSETS:
             raise HTTPException(404, "there is no such page")

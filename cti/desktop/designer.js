@@ -2,26 +2,15 @@
 // file is saved. Everything from files and from the server reaches the page through textContent alone.
 
 import { Canvas } from "./drawing.js";
+import { Refused, Session, stored } from "./session.js";
 import { TEXTS } from "./texts.js";
 
-const LOGIN_REFUSED = 4001;
 const NOT_A_DESIGNER = 4003;
 const SORTS = ["asks", "says", "decides", "systems", "people", "ends", "misses"];
 
 const $ = (id) => document.getElementById(id);
-const stored = (storage, key, value) => {
-  try {
-    if (value === undefined) return storage.getItem(key);
-    if (value === null) storage.removeItem(key);
-    else storage.setItem(key, value);
-  } catch { /* a browser that keeps nothing: the page works until it is closed */ }
-  return value;
-};
-
 let language = stored(localStorage, "language") ?? (navigator.language.startsWith("zh") ? "zh" : "en");
-let token = stored(sessionStorage, "token");
-let socket = null;
-let attempts = 0;
+const session = new Session("/api/designer", { final: [NOT_A_DESIGNER] });
 let looking = 0;
 const state = fresh();
 
@@ -61,17 +50,10 @@ const canvas = new Canvas($("drawing"), (name) => choose(name));
 
 // --- the connection ------------------------------------------------------------------------------
 
-async function ask(path) {
-  const answer = await fetch(`/api/designer/${path}`, { headers: { Authorization: `Bearer ${token}` } });
-  const body = await answer.json();
-  if (answer.ok) return body;
-  if (answer.status === 401) forget();
-  throw new Error(body.text);
-}
+const ask = (path) => session.ask(`/api/designer/${path}`);
 
 const received = {
   hello() {
-    attempts = 0;
     notice("");
     look();
   },
@@ -98,34 +80,21 @@ const received = {
   },
 };
 
-function connect() {
-  const secure = location.protocol === "https:" ? "wss:" : "ws:";
-  const mine = new WebSocket(`${secure}//${location.host}/api/designer`);
-  socket = mine;
-  mine.onopen = () => mine.send(JSON.stringify({ type: "login", token }));
-  mine.onmessage = (event) => {
-    if (mine !== socket) return;
-    const message = JSON.parse(event.data);
-    received[message.type]?.(message);
-    draw();
-  };
-  mine.onclose = (event) => {
-    if (mine !== socket) return;
-    socket = null;
-    if (event.code === LOGIN_REFUSED) { forget(); return; }
-    if (event.code === NOT_A_DESIGNER) { forget(); $("login-error").textContent = state.refused; return; }
-    if (!token) return;
-    notice(say("reconnecting"));
-    state.simulation = null;
-    draw();
-    const wait = Math.min(10_000, 500 * 2 ** Math.min(attempts++, 5));
-    setTimeout(() => { if (token && !socket) connect(); }, wait * (0.75 + Math.random() / 2));
-  };
-}
+session.addEventListener("message", ({ detail }) => {
+  received[detail.type]?.(detail);
+  draw();
+});
+session.addEventListener("lost", () => {
+  notice(say("reconnecting"));
+  state.simulation = null;
+  draw();
+});
+session.addEventListener("out", ({ detail }) => {
+  forget();
+  if (detail === NOT_A_DESIGNER) $("login-error").textContent = state.refused;
+});
 
-function send(message) {
-  if (socket?.readyState === WebSocket.OPEN) socket.send(JSON.stringify(message));
-}
+const send = (message) => session.send(message);
 
 async function logIn(event) {
   event.preventDefault();
@@ -134,19 +103,11 @@ async function logIn(event) {
   pressed.disabled = true;
   $("login-error").textContent = "";
   try {
-    const answer = await fetch("/api/login", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ login: form.elements.login.value.trim(), password: form.elements.password.value }),
-    });
-    const body = await answer.json();
-    if (!answer.ok) throw new Error(body.text);
-    token = stored(sessionStorage, "token", body.token);
+    await session.logIn(form.elements.login.value.trim(), form.elements.password.value);
     form.reset();
     draw();
-    connect();
   } catch (error) {
-    $("login-error").textContent = error instanceof TypeError ? say("unreachable") : error.message;
+    $("login-error").textContent = error instanceof Refused ? error.message : say("unreachable");
     form.elements.password.focus();
   } finally {
     pressed.disabled = false;
@@ -154,16 +115,12 @@ async function logIn(event) {
 }
 
 async function logOut() {
-  const headers = { Authorization: `Bearer ${token}` };
-  const leaving = socket;
-  socket = null;
+  const left = session.logOut();
   forget();
-  await fetch("/api/logout", { method: "POST", headers }).catch(() => {});
-  leaving?.close();
+  await left;
 }
 
 function forget() {
-  token = stored(sessionStorage, "token", null) || "";
   Object.assign(state, fresh(), { refused: state.refused });
   canvas.clear();
   notice("");
@@ -190,7 +147,7 @@ async function look() {
     if (turn !== looking) return;
     await show(flow);
   } catch (error) {
-    if (token) notice(error instanceof TypeError ? say("unreachable") : error.message);
+    if (session.token) notice(error instanceof TypeError ? say("unreachable") : error.message);
   }
 }
 
@@ -397,10 +354,10 @@ function draw() {
   for (const element of document.querySelectorAll("[data-label]")) element.setAttribute("aria-label", say(element.dataset.label));
   for (const element of document.querySelectorAll(".language")) element.textContent = say("other_language");
   $("drawing").setAttribute("aria-label", say("drawing"));
-  $("login").hidden = Boolean(token);
-  $("workshop").hidden = !token;
+  $("login").hidden = Boolean(session.token);
+  $("workshop").hidden = !session.token;
   document.title = state.flow ? `${state.flow.flow || state.flow.file} · ${say("title")}` : say("title");
-  if (!token) return;
+  if (!session.token) return;
   drawFiles();
   drawFindings();
   drawNode();
@@ -417,7 +374,7 @@ function draw() {
 }
 
 function drawFiles() {
-  const connected = socket?.readyState === WebSocket.OPEN;
+  const connected = session.open;
   $("live").textContent = connected ? say("live") : "";
   $("live").classList.toggle("on", connected);
   $("files").replaceChildren(...state.files.map((one) => {
@@ -570,4 +527,4 @@ for (const element of document.querySelectorAll(".language")) {
   });
 }
 draw();
-if (token) connect();
+session.start();

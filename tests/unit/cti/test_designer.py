@@ -525,13 +525,3 @@ def test_texts_of_flows_cannot_become_markup(name: str) -> None:
 )
 def test_what_the_script_looks_for_is_on_the_page(element: str) -> None:
     assert f'id="{element}"' in PAGE
-
-
-def test_vendored_files_are_what_they_were() -> None:
-    import hashlib
-
-    lines = (DESKTOP / "vendor" / "SHA256SUMS").read_text().splitlines()
-    sums = dict(reversed(line.split("  ")) for line in lines)
-    assert set(sums) == {"elk-api.js", "elk-worker.min.js", "elkjs.LICENSE.md"}
-    for name, wanted in sums.items():
-        assert hashlib.sha256((DESKTOP / "vendor" / name).read_bytes()).hexdigest() == wanted
