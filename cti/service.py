@@ -19,14 +19,14 @@ from typing import Any
 
 import structlog
 
-from cti import protocol, screenpop
+from cti import protocol, screenpop, threads
 from cti.agents import AgentEvent, Presence
 from cti.callwork import CallWork
 from cti.cards import Cards
 from cti.floor import Floor, Seat
 from cti.journal import Journal
 from cti.line import Line, Router
-from cti.popcard import AgentCard, Capacity, ChatMessage
+from cti.popcard import AgentCard, Capacity
 from cti.protocol import Hello, QueueNow, QueueState
 from cti.screenpop import ConversationView
 from cti.screens import Screen
@@ -37,7 +37,7 @@ from ivr.config import QueueSettings
 from ivr.errors import HotlineError, NotAllowed
 from ivr.flow.events import AgentJoined, Enqueue, Event, event_from_json, to_json
 from ivr.model import Agent, AtWork, Conversation, Kind, Ticket
-from ivr.ports import Bus, CallFacts, Clock, EventSink, PhoneSystem
+from ivr.ports import Bus, CallFacts, Clock, EventSink, PhoneSystem, TextNews, Threads
 from ivr.store.repo import Store
 
 log = structlog.get_logger()
@@ -59,7 +59,8 @@ class Desk:
     """`ivr.ports.Desk`, and what the agents' screens ask of it.
 
     `view` tells what may be shown of a conversation's flow; `calls` gives the telephones of a
-    server. Start with `start`, then keep `run` running; `close` ends every call's supervision.
+    server, and `texts` takes what agents write. Start with `start`, then keep `run` running;
+    `close` ends every call's supervision.
     """
 
     def __init__(
@@ -73,8 +74,10 @@ class Desk:
         bus: Bus,
         region: str = "US",
         server: str = "",
+        texts: Threads | None = None,
     ):
         self.store = store
+        self.texts = texts
         self.clock = clock
         self.settings = settings
         self.server = server or secrets.token_hex(8)
@@ -165,11 +168,12 @@ class Desk:
         self._grew(conversation_id)
         self.bus.publish(DESKS, body)
 
-    async def wrote(self, conversation_id: str, message: Mapping[str, Any]) -> None:
-        """A text came or went, or has a new status: whoever has it on a screen sees it now."""
-        body = {"kind": "wrote", "conversation": conversation_id, "message": message}
-        self._heard(body | {"from": ""})
-        self.bus.publish(DESKS, body | {"from": self.server})
+    async def wrote(self, conversation_id: str, news: TextNews) -> None:
+        """Something happened in a thread: whoever has it on a screen sees it now, and so do the
+        customer's connections at other servers."""
+        self._wrote(conversation_id, news)
+        told = {"kind": "wrote", "conversation": conversation_id, "news": threads.to_json(news)}
+        self.bus.publish(DESKS, {**told, "from": self.server})
 
     async def facts(self, conversation_id: str) -> CallFacts:
         """What to put into the call record. Ask after `withdraw`, when the customer is gone."""
@@ -364,7 +368,10 @@ class Desk:
             case "grew":
                 self._grew(conversation_id)
             case "wrote":
-                self._wrote(conversation_id, ChatMessage.model_validate(body["message"]))
+                news = threads.from_json(body["news"])
+                self._wrote(conversation_id, news)
+                if self.texts is not None:
+                    self.texts.show(conversation_id, news)
             case "told":
                 event = event_from_json(body["event"])
                 self._tell_here(conversation_id, event)
@@ -387,9 +394,11 @@ class Desk:
         if conversation_id in self._works:
             self._stale.add(conversation_id)
 
-    def _wrote(self, conversation_id: str, message: ChatMessage) -> None:
-        for work in self.works(conversation_id):
-            work.seat.send(protocol.NewMessage(conversation=conversation_id, message=message))
+    def _wrote(self, conversation_id: str, news: TextNews) -> None:
+        told = threads.for_agents(conversation_id, news)
+        if told is not None:
+            for work in self._working(conversation_id):
+                work.seat.send(told)
 
     # --- the runner, tasks -----------------------------------------------------------------------
 

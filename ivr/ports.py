@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from ivr.flow.events import Effect, Enqueue, Event, Fetch, FetchAnswered, Grammar, Invite
-from ivr.model import Leg
+from ivr.model import Leg, Text
 
 FRAME_BYTES = 320
 FRAME_SECONDS = 0.02
@@ -165,6 +165,46 @@ class Ringing:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
+@dataclass(frozen=True, slots=True)
+class Wrote:
+    """A text is in the thread, or has a new status."""
+
+    text: Text
+
+
+@dataclass(frozen=True, slots=True)
+class Typing:
+    """`who` (`customer` or `agent`) is writing, or has stopped. It is not kept."""
+
+    who: str
+    on: bool
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReadUpTo:
+    """`who` has read the other side's texts up to the one of this number and id."""
+
+    who: str
+    number: int
+    id: str
+
+
+TextNews = Wrote | Typing | ReadUpTo
+"""What is told of a thread as it happens, to the customer's legs and to agents' screens."""
+
+
+@runtime_checkable
+class TextLeg(LegPort, Protocol):
+    """A customer's connection on which texts are read: what the flow says comes to it as texts,
+    committed and numbered, and not as `Say`."""
+
+    def show(self, news: TextNews) -> None:
+        """Bring it to the customer. Never blocks and never raises: who is not there now reads it in
+        the thread."""
+        ...
+
+
     """The agent and the caller are connected."""
 
     extension: str
@@ -330,6 +370,32 @@ class Bus(Protocol):
 
     def publish(self, topic: str, body: Mapping[str, Any]) -> None:
         """Tell everybody who listens, ourselves included. Never blocks and never raises."""
+        ...
+
+    async def wrote(self, conversation_id: str, news: TextNews) -> None:
+        """Something happened in a thread: whoever has it on a screen sees it now, and so do the
+        customer's connections at other servers."""
+        ...
+
+
+class Threads(Protocol):
+    """The customers' side of text conversations, as the human side sees it (`ivr.texting`)."""
+
+    async def write(self, text: Text) -> Text:
+        """Commit what an agent writes, then show it; the same writer's id again is the same text.
+        Raises CallGone when the conversation is over, StoreError when it cannot be kept."""
+        ...
+
+    async def read(self, conversation_id: str, text_id: str) -> None:
+        """An agent has read the customer's texts up to this one."""
+        ...
+
+    async def typing(self, conversation_id: str, on: bool, name: str) -> None:
+        """An agent is writing, or has stopped."""
+        ...
+
+    def show(self, conversation_id: str, news: TextNews) -> None:
+        """Bring to the customer's connections here what another server told of."""
         ...
 
     def subscribe(

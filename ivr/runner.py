@@ -1,17 +1,16 @@
 """Runs conversations: takes an event, advances the flow, commits, and only then acts.
 
-One conversation is advanced by one event at a time. What is committed is the engine's state and the
-timeline together; effects follow the commit, and carry ids, so that a conversation that is taken up
-again after a crash (`resume`) asks again for what it was waiting for without doing it twice.
+Here legs come and go, and conversations are taken up again: after a crash (`resume`) what is waited
+for is asked for once more without doing it twice; a text conversation (`rejoin`) goes on where its
+thread stands. What one event does is in `ivr.steps`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,22 +18,13 @@ import structlog
 
 from ivr.errors import CallGone, Conflict, HotlineError, StoreError
 from ivr.flow import engine
+from ivr.flow.asking import TEXT_WAIT
 from ivr.flow.events import (
-    ChannelFailed,
-    Dequeue,
-    Effect,
-    Enqueue,
     Event,
-    Expect,
-    Fetch,
-    FetchAnswered,
     HungUp,
-    Invite,
-    QueueFailed,
     Resumed,
-    SetTimer,
     Started,
-    TimerFired,
+    TextReceived,
 )
 from ivr.flow.facts import NOTHING, Facts
 from ivr.flow.schema import Bundle
@@ -48,12 +38,13 @@ from ivr.model import (
     Conversation,
     ConversationStatus,
     Leg,
-    TimelineEntry,
+    Text,
 )
-from ivr.ports import CallFacts, Clock, Desk, Fetcher, LegPort
+from ivr.ports import CallFacts, Clock, Fetcher, LegPort, TextLeg, TextNews
 from ivr.sealing import Sealer
+from ivr.steps import Live, Steps, logged
 from ivr.store.repo import Store
-from ivr.timeline import SAYING, decided, happened
+from ivr.timeline import happened
 
 log = structlog.get_logger(__name__)
 
@@ -70,29 +61,12 @@ _NUMBER = re.compile(r"\+?[0-9]{2,15}")
 _AWAY = "#away"
 """The timer of the above; no flow can name a timer so."""
 
-_REPEATABLE = frozenset({"GET", "HEAD", "PUT", "DELETE"})
-_INTERRUPTED = "interrupted: it may have been carried out"
+_SILENCE = "#silence"
+SILENCE_SECONDS = 24 * 3600.0
+"""After so long without a text of the customer's their conversation with the flow ends."""
 
 
-@dataclass
-class _Live:
-    """A conversation that is going on in this process. `leg` is one that it had, for the database
-    that may have missed its beginning."""
-
-    conversation: Conversation
-    bundle: Bundle
-    state: State
-    leg: Leg
-    legs: dict[str, LegPort] = field(default_factory=dict)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    timers: dict[str, asyncio.TimerHandle] = field(default_factory=dict)
-    tasks: set[asyncio.Task[None]] = field(default_factory=set)
-    fetching: set[str] = field(default_factory=set)
-    unsaved: list[TimelineEntry] = field(default_factory=list)
-    secret_turns: set[int] = field(default_factory=set)
-
-
-class Runner:
+class Runner(Steps):
     """All conversations of this process. `report` is the `EventSink` of every adapter."""
 
     def __init__(
@@ -104,20 +78,14 @@ class Runner:
         clock: Clock,
         facts: Facts = NOTHING,
         redial_seconds: float = 0.0,
+        silence_seconds: float = SILENCE_SECONDS,
     ):
-        """Whoever rings again within `redial_seconds` of a call that dropped may go on with it."""
+        """Whoever rings again within `redial_seconds` of a call that dropped may go on with it; who
+        writes nothing for `silence_seconds` has left."""
+        super().__init__(store, fetcher, sealer, clock, facts)
         self._redial = timedelta(seconds=redial_seconds)
-        self._store = store
+        self._silence = silence_seconds
         self._library = library
-        self._fetcher = fetcher
-        self._sealer = sealer
-        self._clock = clock
-        self._facts = facts
-        self._live: dict[str, _Live] = {}
-
-    def attach(self, desk: Desk) -> None:
-        """Connect the human side. Runner and desk tell each other things: one comes second."""
-        self._desk = desk
 
     # --- legs come and go ------------------------------------------------------------------------
 
@@ -140,16 +108,25 @@ class Runner:
         )
         entries = [self._entry(leg.conversation_id, *happened(started))]
         entries += self._effect_entries(leg.conversation_id, effects)
-        live = _Live(conversation, bundle, state, leg, {leg.id: port})
+        live = Live(conversation, bundle, state, leg, {leg.id: port})
+        texts = self._texts(live, effects, now)
         self._live[conversation.id] = live
         async with live.lock:
             try:
-                live.conversation = await self._store.start_conversation(conversation, leg, entries)
+                live.conversation = await self._store.start_conversation(
+                    conversation, leg, entries, texts
+                )
             except StoreError as error:
+                if live.texting:  # they can wait and try again, and nothing is lost in between
+                    self._forget(live)
+                    raise
                 # The caller is on the line: serve them, and say so where an operator looks.
                 log.error("conversation not stored", conversation=conversation.id, error=str(error))
                 live.unsaved = entries
-            await self._carry_out(live, effects)
+            numbered = [replace(text, number=n) for n, text in enumerate(texts, 1)]
+            await self._carry_out(live, effects, texts=numbered)
+        if live.texting:
+            self._await_customer(live)
 
     async def resume(self, port: LegPort) -> bool:
         """A customer is back after a fault of ours; False if their conversation is over or lost."""
@@ -161,7 +138,7 @@ class Runner:
             return False
         live.legs[leg.id] = port
         self._stop_timer(live, _AWAY)
-        await _logged(self._write_return, leg)
+        await logged(self._write_return, leg)
         try:
             await self.report(leg.conversation_id, Resumed(leg.peer.channel.value))
         except Exception:
@@ -183,9 +160,9 @@ class Runner:
             return
         hung_up = HungUp(leg.peer.channel.value, cause)
         try:
-            await _logged(self.report, leg.conversation_id, hung_up)
-            await _logged(self._desk.withdraw, leg.conversation_id)
-            await _logged(self._end_call, leg, self._clock.now(), cause)
+            await logged(self.report, leg.conversation_id, hung_up)
+            await logged(self._desk.withdraw, leg.conversation_id)
+            await logged(self._end_call, leg, self._clock.now(), cause)
         finally:
             live.legs.pop(leg.id, None)
             if not live.legs:
@@ -199,18 +176,16 @@ class Runner:
         if live is None or leg.id not in live.legs:
             return
         self._drop(live, leg)
-        await _logged(self._store.end_leg, leg.id, self._clock.now(), "fault")
+        await logged(self._store.end_leg, leg.id, self._clock.now(), "fault")
 
-    def _drop(self, live: _Live, leg: Leg) -> None:
+    def _drop(self, live: Live, leg: Leg) -> None:
         """Act for a leg no longer; with none left, wait for its customer."""
         live.legs.pop(leg.id, None)
         if not live.legs:
             self._stop_timer(live, _AWAY)
-            live.timers[_AWAY] = asyncio.get_running_loop().call_later(
-                COMES_BACK_WITHIN, self._spawn, live, self._give_up, live
-            )
+            self._start_timer(live, _AWAY, COMES_BACK_WITHIN, self._give_up, live)
 
-    async def _give_up(self, live: _Live) -> None:
+    async def _give_up(self, live: Live) -> None:
         if live.legs:
             return
         with contextlib.suppress(StoreError):
@@ -218,8 +193,8 @@ class Runner:
             if stored is not None and stored.revision > live.conversation.revision:
                 self._forget(live)  # its customer came back to another server
                 return
-        await _logged(self.report, live.conversation.id, HungUp(cause="lost"))
-        await _logged(self._desk.withdraw, live.conversation.id)
+        await logged(self.report, live.conversation.id, HungUp(cause="lost"))
+        await logged(self._desk.withdraw, live.conversation.id)
         self._forget(live)
         await self._end_calls(await self._store.legs(live.conversation.id))
 
@@ -247,6 +222,10 @@ class Runner:
                 continue
             legs = await self._store.legs(conversation.id)
             if any(going_on(leg) for leg in legs):
+                continue
+            threads = [each for each in legs if not each.ended_at and _is_text(each)]
+            if threads:  # it has not ended: nobody has to be there for it
+                await self._take_up(threads[-1])
                 continue
             lost = replace(
                 conversation,
@@ -304,163 +283,123 @@ class Runner:
 
     async def report(self, conversation_id: str, event: Event) -> None:
         """Something happened in a conversation. What comes too late is dropped in silence."""
-        live = self._live.get(conversation_id)
+        live = self._live.get(conversation_id) or await self._text_in_hand(conversation_id)
         if live is None:
             return
         async with live.lock:
-            asked = live.state.waiting.id if live.state.waiting.kind == "fetch" else ""
             try:
-                effects = await self._advance(live, event)
-                await self._carry_out(live, effects, asked)
+                await self._step(live, event)
             except CallGone:
                 return
         if live.state.status == ConversationStatus.ENDED and not live.legs:
             self._forget(live)
+            if live.texting:
+                await self._end_threads(live)
         await self._desk.observe(conversation_id)
 
     async def measured(self, conversation_id: str, turn: Mapping[str, Any]) -> None:
         """Write down how a turn went on the line, beside what happened and was decided in it."""
         entry = self._entry(conversation_id, "turn", turn)
-        await _logged(self._store.append, [entry])
+        await logged(self._store.append, [entry])
 
-    async def _advance(self, live: _Live, event: Event) -> Sequence[Effect]:
-        now = self._clock.now()
-        before = [*live.unsaved, self._event_entry(live, event, now)]
-        for left in (2, 1, 0):
-            state, effects = engine.advance(live.bundle, live.state, event, now, self._facts)
-            conversation = replace(
-                live.conversation,
-                status=ConversationStatus(state.status),
-                language=state.language,
-                state=self._sealer.seal(state.to_json()),
-                ended_at=now if state.status == ConversationStatus.ENDED else None,
-                outcome=state.outcome,
-            )
-            entries = [*before, *self._effect_entries(conversation.id, effects)]
+    # --- texts -----------------------------------------------------------------------------------
+
+    async def rejoin(self, port: TextLeg) -> bool:
+        """Act for a text leg again, whose customer need not be there; False if their conversation
+        is over. Nothing is asked twice: what was asked stands in the thread."""
+        leg = port.leg
+        live = self._live.get(leg.conversation_id) or await self._take_up(leg)
+        if live is None or live.state.status == ConversationStatus.ENDED:
+            return False
+        live.legs[leg.id] = port
+        self._stop_timer(live, _AWAY)
+        return True
+
+    async def _take_up(self, leg: Leg) -> Live | None:
+        """Take a text conversation into our hands that nobody acts for, as after a restart."""
+        live = await self._revive(leg)
+        if live is None:
+            return None
+        last = await self._store.last_texts(leg.conversation_id, 1)
+        passed = (self._clock.now() - last[-1].at).total_seconds() if last else 0.0
+        self._await_customer(live)
+        self._be_patient(live, live.state.turn, max(60.0, TEXT_WAIT - passed))
+        if live.state.waiting.kind in ("fetch", "queue"):
+            # What was asked for is known to whoever we asked, and is not asked for twice.
+            self._spawn(live, self.report, leg.conversation_id, Resumed(leg.peer.channel.value))
+        return live
+
+    async def _text_in_hand(self, conversation_id: str) -> Live | None:
+        """A text conversation that goes on, but not here yet."""
+        legs = await self._store.text_legs(conversation_id)
+        return await self._take_up(legs[-1]) if legs else None
+
+    async def received(self, text: Text) -> Text:
+        """A customer's text has come: it is committed together with what the flow makes of it, and
+        comes back numbered; the same id again is the text that came first.
+
+        Raises CallGone when the conversation is over, and StoreError when it cannot be kept: then
+        nothing has happened.
+        """
+        conversation_id = text.conversation_id
+        live = self._live.get(conversation_id) or await self._text_in_hand(conversation_id)
+        if live is None:
+            raise CallGone("this conversation is over")
+        async with live.lock:
+            known = await self._store.text(text)
+            if known is not None:
+                return known
+            if live.state.status == ConversationStatus.ENDED:
+                raise CallGone("this conversation is over")
+            event = TextReceived(text.text, text.turn)
             try:
-                live.conversation = await self._save(live, conversation, entries)
-                live.unsaved = []
-            except HotlineError as error:
-                if isinstance(error, Conflict) and left:
-                    continue  # from what another server has written, which has been read
-                # Rather an unwritten timeline than a dropped call: it goes with the next step.
-                log.error("step not stored", conversation=conversation.id, error=str(error))
-                live.conversation = replace(conversation, revision=live.conversation.revision)
-                live.unsaved = entries[-500:]
-            break
-        live.state = state
-        return effects
+                texts = await self._step(live, event, text)
+            except Conflict:
+                known = await self._store.text(text)  # another server took the same in
+                if known is None:
+                    raise
+                return known
+        self._await_customer(live)
+        await self._desk.observe(conversation_id)
+        return next(each for each in texts if each.who == text.who)
 
-    async def _save(
-        self, live: _Live, conversation: Conversation, entries: Sequence[TimelineEntry]
-    ) -> Conversation:
-        """Write a step. Raises Conflict when another server was faster, whose state is read."""
-        try:
-            return await self._store.save(conversation, entries)
-        except Conflict:
-            fresh = await self._store.conversation(conversation.id)
-            if fresh is not None:
-                live.conversation = fresh
-                live.state = State.from_json(self._sealer.open(fresh.state))
-                raise
-        # The database was away when it began.
-        return await self._store.start_conversation(conversation, live.leg, entries)
+    async def tell_desk(self, conversation_id: str, news: TextNews) -> None:
+        """Bring news of a thread to the agents, and to other servers."""
+        await self._desk.wrote(conversation_id, news)
 
-    async def _carry_out(self, live: _Live, effects: Sequence[Effect], asked: str = "") -> None:
-        """Act on what was committed. Legs first: they are what the customer notices. `asked` is the
-        fetch that was being waited for before."""
-        for effect in effects:
-            if isinstance(effect, Expect) and effect.secret:
-                live.secret_turns.add(effect.turn)
-        for port in list(live.legs.values()):
-            await port.perform(effects)
-        for effect in effects:
-            match effect:
-                case Fetch() if effect.id in live.fetching:
-                    pass  # its answer is on the way
-                case Fetch() if effect.id == asked and effect.method not in _REPEATABLE:
-                    unknown = FetchAnswered(effect.id, error=_INTERRUPTED)
-                    self._spawn(live, self.report, live.conversation.id, unknown)
-                case Fetch():
-                    live.fetching.add(effect.id)
-                    self._spawn(live, self._fetch, live, effect)
-                case Enqueue():
-                    self._spawn(live, self._enqueue, live, effect)
-                case Dequeue():
-                    self._spawn(live, self._desk.withdraw, live.conversation.id)
-                case SetTimer():
-                    self._set_timer(live, effect)
-                case Invite():
-                    # No channel is connected yet that a customer could move to.
-                    failed = ChannelFailed(effect.id, effect.channel, "not connected")
-                    self._spawn(live, self.report, live.conversation.id, failed)
-                case _:
-                    pass
+    def _await_customer(self, live: Live) -> None:
+        self._start_timer(live, _SILENCE, self._silence, self._fell_silent, live)
 
-    async def _fetch(self, live: _Live, request: Fetch) -> None:
-        try:
-            answer = await self._fetcher.fetch(request)
-            if answer.error:
-                log.warning(
-                    "fetch failed", system=request.system, path=request.path, error=answer.error
-                )
-            await self.report(live.conversation.id, answer)
-        finally:
-            live.fetching.discard(request.id)
+    async def _fell_silent(self, live: Live) -> None:
+        """The customer has written nothing for long. Whom a person has, or who waits for one, is
+        theirs to end; and they may have written over another server."""
+        last = await self._store.last_texts(live.conversation.id, 1)
+        since = self._clock.now() - timedelta(seconds=self._silence)
+        if live.state.waiting.kind in ("person", "queue") or (last and last[-1].at > since):
+            self._await_customer(live)
+            return
+        for port in tuple(live.legs.values()):
+            if isinstance(port, TextLeg):
+                await port.close("silence")
+        if not live.legs:
+            await self.report(live.conversation.id, HungUp(live.leg.peer.channel.value, "silence"))
 
-    async def _enqueue(self, live: _Live, wanted: Enqueue) -> None:
-        conversation_id = live.conversation.id
-        try:
-            for port in tuple(live.legs.values()):
-                # One that could not be written when it came: a person is to be put through to it.
-                await self._store.add_leg(port.leg)
-            await self._desk.enqueue(conversation_id, wanted)
-        except HotlineError as error:
-            log.error("not queued", conversation=conversation_id, error=str(error))
-            await self.report(conversation_id, QueueFailed(wanted.id, "nobody"))
-
-    def _set_timer(self, live: _Live, effect: SetTimer) -> None:
-        self._stop_timer(live, effect.id)
-        if effect.seconds > 0:
-            live.timers[effect.id] = asyncio.get_running_loop().call_later(
-                effect.seconds,
-                self._spawn,
-                live,
-                self.report,
-                live.conversation.id,
-                TimerFired(effect.id),
-            )
-
-    def _stop_timer(self, live: _Live, name: str) -> None:
-        pending = live.timers.pop(name, None)
-        if pending is not None:
-            pending.cancel()
-
-    def _spawn(self, live: _Live, work: Callable[..., Awaitable[None]], *args: Any) -> None:
-        task = asyncio.ensure_future(_logged(work, *args))
-        live.tasks.add(task)
-        task.add_done_callback(live.tasks.discard)
-
-    def _forget(self, live: _Live) -> None:
-        self._live.pop(live.conversation.id, None)
-        for timer in live.timers.values():
-            timer.cancel()
-        for task in live.tasks:
-            if task is not asyncio.current_task():
-                task.cancel()
+    async def _end_threads(self, live: Live) -> None:
+        for leg in await self._store.text_legs(live.conversation.id):
+            await self._store.end_leg(leg.id, self._clock.now(), live.state.outcome)
 
     # --- taking up again -------------------------------------------------------------------------
 
-    async def _revive(self, leg: Leg) -> _Live | None:
+    async def _revive(self, leg: Leg) -> Live | None:
         conversation = await self._store.conversation(leg.conversation_id)
         if conversation is None or conversation.status is ConversationStatus.ENDED:
             return None
         bundle = await self._library.version(conversation.version, conversation.flow)
         state = State.from_json(self._sealer.open(conversation.state))
-        live = _Live(conversation, bundle, state, leg)
+        live = Live(conversation, bundle, state, leg)
         # Another coroutine may have been faster while the database was asked.
         live = self._live.setdefault(leg.conversation_id, live)
-        await _logged(self._store.touch, [leg.conversation_id], self._clock.now())
+        await logged(self._store.touch, [leg.conversation_id], self._clock.now())
         return live
 
     async def _with_known_language(self, port: LegPort, started: Started) -> Started:
@@ -493,31 +432,9 @@ class Runner:
             log.warning("dropped call not found", leg=port.leg.id, error=repr(error))
         return replace(started, dropped=dropped or None)
 
-    # --- the timeline ----------------------------------------------------------------------------
 
-    def _entry(self, conversation_id: str, kind: str, body: Mapping[str, Any]) -> TimelineEntry:
-        return TimelineEntry(conversation_id, self._clock.now(), kind, body)
-
-    def _event_entry(self, live: _Live, event: Event, now: datetime) -> TimelineEntry:
-        secret = live.state.question.secret or (
-            isinstance(event, SAYING) and event.turn in live.secret_turns
-        )
-        kind, body = happened(event, secret=secret)
-        return TimelineEntry(live.conversation.id, now, kind, body)
-
-    def _effect_entries(
-        self, conversation_id: str, effects: Sequence[Effect]
-    ) -> list[TimelineEntry]:
-        return [self._entry(conversation_id, kind, body) for kind, body in decided(effects)]
-
-
-async def _logged(work: Callable[..., Awaitable[None]], *args: Any) -> None:
-    try:
-        await work(*args)
-    except HotlineError as error:
-        log.error("conversation task failed", task=work.__name__, error=str(error))
-    except Exception:  # a bug in one task must not keep the next from being done
-        log.exception("conversation task failed", task=work.__name__)
+def _is_text(leg: Leg) -> bool:
+    return leg.peer.channel is not Channel.VOICE
 
 
 def _is_number(caller: Address) -> bool:

@@ -21,6 +21,17 @@ def message(effects: Iterable[Effect]) -> str:
     return "\n".join(filter(None, lines))
 
 
+def said(effects: Iterable[Effect]) -> str:
+    """All that one step says, without its question's choices; "" for nothing."""
+    lines = (effect.text.strip() for effect in effects if isinstance(effect, Say))
+    return "\n".join(filter(None, lines))
+
+
+def asked(effects: Iterable[Effect]) -> Expect | None:
+    """The question of one step, of which there is one at most."""
+    return next((effect for effect in effects if isinstance(effect, Expect)), None)
+
+
 def choices(expect: Expect) -> list[str]:
     """A line for each choice: its key, if it has one, and its label. Either answers."""
     return [f"{choice.key} {choice.label}".strip() for choice in expect.choices]

@@ -29,7 +29,7 @@ from ivr.flow.events import (
 )
 from ivr.library import Library
 from ivr.model import Address, Channel, Contact, Conversation, ConversationStatus, Leg
-from ivr.ports import CallFacts
+from ivr.ports import CallFacts, TextNews
 from ivr.replay import replay
 from ivr.runner import STALE_SECONDS, TOUCH_SECONDS, Runner
 from ivr.sealing import Sealer
@@ -117,6 +117,10 @@ class FakeDesk:
 
     line: list[tuple[str, Enqueue]] = field(default_factory=list)
     withdrawn: list[str] = field(default_factory=list)
+    told: list[TextNews] = field(default_factory=list)
+
+    async def wrote(self, conversation_id: str, news: TextNews) -> None:
+        self.told.append(news)
 
     async def enqueue(self, conversation_id: str, wanted: Enqueue) -> None:
         self.line.append((conversation_id, wanted))
