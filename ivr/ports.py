@@ -8,7 +8,7 @@ a *frame* is 20 ms of it: 320 bytes.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 
@@ -79,19 +79,28 @@ Progress = str
 match) or `final` (nothing longer can)."""
 
 
+@dataclass(slots=True)
+class Line:
+    """A call's way to its caller, the same for all its questions. `played` gives the last 600 ms or
+    less that left for the caller, whose echo is no answer. What an ear has found out about the
+    line's noise and echo it keeps in `known`, for the next question's."""
+
+    played: Callable[[], bytes] = bytes
+    known: object = None
+
+
 @dataclass(frozen=True, slots=True)
 class Hearing:
     """How to listen to one question. `complete` and `incomplete` are seconds of trailing silence;
     `progress` judges a partial text; `longest` is the longest utterance taken, in seconds.
-    `played` gives the last 600 ms or less that left for the caller, whose echo is no answer. Of a
-    `secret` question nothing that was said is logged."""
+    Of a `secret` question nothing that was said is logged."""
 
     grammar: Grammar
     complete: float
     incomplete: float
     progress: Callable[[str], Progress]
     longest: float = 20.0
-    played: Callable[[], bytes] = bytes
+    line: Line = field(default_factory=Line)
     secret: bool = False
 
 

@@ -24,7 +24,9 @@ from ivr.ports import (
     Clock,
     Heard,
     Hearing,
+    Line,
     PartialHeard,
+    Progress,
     SpeechEvent,
     SpeechFailed,
     SpeechStarted,
@@ -47,20 +49,21 @@ log = structlog.get_logger(__name__)
 _PRE_ROLL = 25  # frames from before the onset: soft first sounds
 _CONNECT_SECONDS = 4.0
 _ANSWER_SECONDS = 4.0
-_DOUBT = 0.35  # below this a partial is no reason to stop waiting for more
+_SURE = 0.35  # below this a reading that nothing longer could match may still be half a word,
+_DOUBT = 0.15  # and below this it is no reason to stop waiting for more
 
-Line = AbstractAsyncContextManager[ClientConnection]
+Connecting = AbstractAsyncContextManager[ClientConnection]
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a language is recognised. `reads_ahead`: it can be asked in a pause, and tells nothing
-    unasked. `judge` is told what became of each utterance, with an empty reason when it was
+    """Where a language is recognised. `reads_ahead`: it can be asked in a pause what it has
+    got so far. `judge` is told what became of each utterance, with an empty reason when it was
     answered, and on which connection, if there was one."""
 
     engine: str
     reads_ahead: bool
-    open: Callable[[float], Line]  # with seconds of patience for a worker to be ready
+    open: Callable[[float], Connecting]  # with seconds of patience for a worker to be ready
     ready: Callable[[], bool]
     judge: Callable[[ClientConnection | None, str], None]
 
@@ -79,7 +82,7 @@ class Ear:
         self._hearing = hearing
         self._notify = notify
         self._clock = clock
-        self._detector = VoiceDetector(hearing.played)
+        self._detector = _detector_of(hearing.line)
         self._endpointer = Endpointer(
             Patience(hearing.complete, hearing.incomplete, hearing.longest)
         )
@@ -136,8 +139,12 @@ class Ear:
         """What an utterance sounds like so far decides how long to wait for more of it."""
         if self._closed or take is not self._take:
             return
-        sure = bool(text) and confidence >= _DOUBT
-        self._endpointer.progress = self._hearing.progress(text) if sure else "none"
+        far: Progress = self._hearing.progress(text) if text else "none"
+        if confidence < _SURE and far == "final":
+            far = "full"
+        if confidence < _DOUBT:
+            far = "none"
+        self._endpointer.progress = far
         if text:
             self._tell(PartialHeard(text))
 
@@ -174,6 +181,13 @@ class Ear:
     def _tell(self, event: SpeechEvent) -> None:
         if not self._closed:
             self._notify(event)
+
+
+def _detector_of(line: Line) -> VoiceDetector:
+    """The one that knows this line's noise and echo from the questions before."""
+    if not isinstance(line.known, VoiceDetector):
+        line.known = VoiceDetector(line.played)
+    return line.known
 
 
 class _Take:

@@ -50,6 +50,9 @@ State = Literal["ready", "shedding", "dead"]
 
 STATES: tuple[State, ...] = ("ready", "shedding", "dead")
 
+_OURS = ("whisper", "vosk")
+"""Engines behind our own worker, which can be asked in a pause; a stock vosk-server cannot."""
+
 _COST = {"whisper": 0.4, "vosk": 0.05, "vosk-server": 0.05}
 """Seconds of a worker that an utterance takes after its end, until that is measured."""
 
@@ -215,7 +218,7 @@ class _Served:
         self.workers = workers
         self.load = Load(lambda: workers.size, _COST.get(engine, _COST["vosk"]))
         self.source = Source(
-            engine, engine == "whisper", self._admit, lambda: workers.ready, self._judge
+            engine, engine in _OURS, self._admit, lambda: workers.ready, self._judge
         )
         self._language = language
         self._shedding = False

@@ -9,7 +9,7 @@ are asked for first; and a grammar needs a model with `Gr.fst` and `HCLr.fst`. W
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -51,13 +51,14 @@ class VoskEngine:
         if not phrases and (grammar.phrases or grammar.words):
             return VoskUtterance(None, self._language)
         unknown = [_UNKNOWN] if self.knows(_UNKNOWN) else []
-        made = vosk.KaldiRecognizer(
-            self._model,
-            SAMPLE_RATE,
-            *([json.dumps([*phrases, *unknown], ensure_ascii=False)] if phrases else []),
-        )
-        made.SetWords(True)
-        return VoskUtterance(made, self._language)
+        allowed = [json.dumps([*phrases, *unknown], ensure_ascii=False)] if phrases else []
+
+        def make() -> Any:
+            made = vosk.KaldiRecognizer(self._model, SAMPLE_RATE, *allowed)
+            made.SetWords(True)
+            return made
+
+        return VoskUtterance(make, self._language)
 
     def _known_only(self, phrases: Iterable[str]) -> Iterable[str]:
         for phrase in phrases:
@@ -70,25 +71,36 @@ class VoskEngine:
 
 
 class VoskUtterance:
-    """One recogniser; `None` where the model knows nothing of what may be said."""
+    """One recogniser, which `make` gives; `None` where the model knows nothing of what may be said.
 
-    def __init__(self, recognizer: Any, language: str):
-        self._recognizer = recognizer
+    A reading ends what a recogniser has heard. Should more be said, another one hears it all."""
+
+    def __init__(self, make: Callable[[], Any] | None, language: str):
+        self._make = make
+        self._recognizer: Any = make() if make is not None else None
+        self._pcm = bytearray()
+        self._read = False
         self._joint = "" if language == "zh" else " "
         self._words: list[tuple[str, float]] = []
 
     def accept(self, pcm: bytes) -> str:
-        if self._recognizer is None:
+        if self._make is None:
             return ""
+        self._pcm += pcm
+        if self._read:
+            self._recognizer, self._words, self._read = self._make(), [], False
+            pcm = bytes(self._pcm)
         if self._recognizer.AcceptWaveform(pcm):
             self._keep(self._recognizer.Result())
             return self._text([])
         return self._text(json.loads(self._recognizer.PartialResult()).get("partial", "").split())
 
     def read(self) -> Reading:
-        if self._recognizer is None:
+        if self._make is None:
             return Reading("", 0.0)
-        self._keep(self._recognizer.FinalResult())
+        if not self._read:
+            self._keep(self._recognizer.FinalResult())
+            self._read = True
         text = self._text([])
         if not text:
             return Reading("", 0.0)

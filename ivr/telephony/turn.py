@@ -46,6 +46,7 @@ from ivr.ports import (
     Clock,
     Heard,
     Hearing,
+    Line,
     Listener,
     PartialHeard,
     Prompts,
@@ -128,6 +129,7 @@ class Turns:
         self._speaker: asyncio.Task[None] | None = None
         self._expect: Expect | None = None
         self._listener: Listener | None = None
+        self._line = Line(self._played)
         self._timer: asyncio.TimerHandle | None = None
         self._keys = ""
         self._by_speech = False
@@ -331,7 +333,7 @@ class Turns:
                 expect.incomplete,
                 lambda text: answers.progress(expect, text, self._now()),
                 LONGEST_UTTERANCE,
-                self._played,
+                self._line,
                 expect.secret,
             ),
             self._speech,

@@ -21,7 +21,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from ivr.config import Settings, SpeechSettings
 from ivr.errors import SpeechError
 from ivr.flow.events import Grammar
-from ivr.ports import FRAME_BYTES, Heard, Hearing, PartialHeard, SpeechFailed, SpeechStarted
+from ivr.ports import FRAME_BYTES, Heard, Hearing, Line, PartialHeard, SpeechFailed, SpeechStarted
 from ivr.speech import connection as lines
 from ivr.speech import ear as ears_module
 from ivr.speech import load as load_module
@@ -197,7 +197,7 @@ async def test_a_doubtful_partial_does_not_end_the_wait() -> None:
     async def server(connection: ServerConnection) -> None:
         async for message in connection:
             if isinstance(message, str) and "peek" in message:
-                await connection.send(result("bill", 0.2, peek=1))
+                await connection.send(result("bill", 0.1, peek=1))
 
     async with ears_at(server, reads_ahead=True) as ears:
         listening = Listening(ears, progress="final")
@@ -206,8 +206,41 @@ async def test_a_doubtful_partial_does_not_end_the_wait() -> None:
         listening.feed(bytes(FRAME_BYTES * 20))
         assert not any(isinstance(one, Heard) for one in listening.events)
         listening.feed(SILENCE)
-        assert (await listening.until(Heard)).confidence == 0.2
+        assert (await listening.until(Heard)).confidence == 0.1
         listening.ear.close()
+
+
+@pytest.mark.parametrize(("confidence", "frames"), [(0.4, 16), (0.2, 21), (0.1, 66)])
+async def test_the_surer_a_reading_the_sooner_it_is_the_answer(
+    confidence: float, frames: int
+) -> None:
+    async def server(connection: ServerConnection) -> None:
+        async for message in connection:
+            if isinstance(message, str) and "peek" in message:
+                await connection.send(result("bill", confidence, peek=1))
+
+    async with ears_at(server, reads_ahead=True) as ears:
+        listening = Listening(ears, progress="final")
+        listening.feed(SILENCE + WORD + bytes(FRAME_BYTES * 15))
+        await listening.until(PartialHeard)
+        silent = 15
+        while not any(isinstance(one, Heard) for one in listening.events):
+            listening.feed(bytes(FRAME_BYTES))
+            silent += 1
+        listening.ear.close()
+    assert silent <= frames
+    assert silent > frames - 15
+
+
+async def test_what_is_known_of_a_line_is_known_at_the_next_question() -> None:
+    async with ears_at(stock) as ears:
+        line = Line()
+        hearing = Hearing(GRAMMAR, 0.3, 1.2, lambda text: "none", line=line)
+        for ear in (ears.listen(hearing, lambda event: None) for _ in range(2)):
+            ear.feed(bytes(FRAME_BYTES))
+            known = line.known
+            ear.close()
+        assert known is not None and line.known is known
 
 
 async def closes(connection: ServerConnection) -> None:

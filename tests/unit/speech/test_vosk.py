@@ -32,8 +32,7 @@ class Kaldi:
 
 
 def utterance(*finals: list[tuple[str, float]], language: str = "en") -> VoskUtterance:
-    made: Any = Kaldi(*finals)
-    return VoskUtterance(made, language)
+    return VoskUtterance(lambda: Kaldi(*finals), language)
 
 
 def test_parts_add_up() -> None:
@@ -42,6 +41,27 @@ def test_parts_add_up() -> None:
     assert heard.accept(b"end") == "my"
     reading = heard.read()
     assert (reading.text, reading.confidence) == ("my bill", 0.9)
+
+
+def test_who_goes_on_after_a_reading_is_heard_from_the_beginning() -> None:
+    made: list[Kaldi] = []
+    heard_by: list[bytes] = []
+
+    class Listening(Kaldi):
+        def AcceptWaveform(self, pcm: bytes) -> bool:  # noqa: N802
+            heard_by.append(pcm)
+            return False
+
+    def make() -> Any:
+        made.append(Listening([("my", 1.0)] if not made else [("my", 1.0), ("bill", 1.0)]))
+        return made[-1]
+
+    heard = VoskUtterance(make, "en")
+    heard.accept(b"my ")
+    assert heard.read().text == heard.read().text == "my", "asked twice, it says the same"
+    heard.accept(b"bill")
+    assert heard.read().text == "my bill"
+    assert heard_by == [b"my ", b"my bill"] and len(made) == 2
 
 
 def test_what_was_not_understood_costs_confidence() -> None:

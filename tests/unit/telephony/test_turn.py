@@ -526,9 +526,9 @@ def test_the_ear_knows_what_is_played() -> None:
         talk.turns.perform([say("One"), MENU])
         await asyncio.sleep(0.5)
         assert talk.ear.hearing is not None
-        assert talk.ear.hearing.played() == SECOND
+        assert talk.ear.hearing.line.played() == SECOND
         talk.turns.disconnect()
-        assert talk.ear.hearing.played() == b""
+        assert talk.ear.hearing.line.played() == b""
 
     call(scene)
 
