@@ -29,10 +29,10 @@ from ivr.flow.testing import playing, reports, script
 from ivr.flow.testing.reports import plain
 from ivr.library import fixed_prompts, read_folder, release
 from ivr.model import Lineup, Release, Rollout
+from ivr.numbers import caller_address
 from ivr.speech.prompts import PromptStore
 from ivr.speech.tts import Voices
 from ivr.store.repo import Store
-from ivr.telephony.telephone import caller_address
 
 T = TypeVar("T")
 

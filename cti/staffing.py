@@ -21,8 +21,8 @@ from cti.accounts import hash_password
 from ivr.config import load_settings
 from ivr.errors import SettingsError
 from ivr.model import HIGHEST_LEVEL, USUAL_LEVEL, Agent, Capacity, Contact
+from ivr.numbers import caller_address
 from ivr.store.repo import Store
-from ivr.telephony.telephone import caller_address
 
 T = TypeVar("T")
 

@@ -4,6 +4,7 @@
               └─ conversations ─┬─ legs ── call_records     one connection; what became of the call
                                 ├─ timeline     everything heard, said, pressed and decided
                                 ├─ messages     the texts of its thread, numbered
+                                ├─ corrections  what agents know better than the flow
                                 ├─ tickets      places in line for a person
                                 └─ outbox       messages on their way out
     recordings         files of calls and messages, until their retention is over
@@ -26,6 +27,7 @@ The rules that every table keeps:
 - `conversations.revision` counts writes of the row for optimistic locking; `entries` is the number
   of its timeline entries, and so the last `sequence` given out. Taking the next numbers by an
   UPDATE of that row is what makes them gapless.
+- `contacts.sought` is the name as it is compared in a search: case-folded.
 - `conversations.agent`, `note` and `disposition` repeat the latest wrap-up, so that the list of a
   customer's earlier conversations is one query over one table.
 - A message takes its number in the transaction that has changed its conversation's row: gapless,
@@ -61,6 +63,7 @@ from sqlalchemy import (
     String,
     Table,
     TypeDecorator,
+    text,
 )
 
 TIMELINE_KINDS: Mapping[str, str] = {
@@ -115,6 +118,8 @@ TIMELINE_KINDS: Mapping[str, str] = {
     "parted": "the flow was told that the person is done and the customer still there",
     "wrote": "the agent wrote to the customer: agent, id, text",
     "noted": "the agent's wrap-up: agent, note, disposition",
+    "identified": "an agent said who the customer is: agent, contact, name",
+    "fact_corrected": "an agent corrected what is known: agent, name, value",
 }
 """What can stand in `timeline.kind`, each with its meaning and what its body tells."""
 
@@ -222,6 +227,7 @@ contacts = Table(
     Column("id", Words(_KEY), primary_key=True),
     Column("name", Words(_NAME), nullable=False),
     Column("language", Words(35), nullable=False),
+    Column("sought", Words(_NAME), nullable=False, server_default=""),
 )
 
 contact_addresses = Table(
@@ -254,6 +260,13 @@ conversations = Table(
     Column("note", Words(4_000), nullable=False),
     Column("disposition", Words(_NAME), nullable=False),
     Index(None, "contact_id", "started_at"),
+    Index(
+        "ix_conversations_noted",
+        "contact_id",
+        "started_at",
+        sqlite_where=text("note <> ''"),
+        postgresql_where=text("note <> ''"),
+    ),
 )
 
 legs = Table(
@@ -326,6 +339,16 @@ messages = Table(
     Column("turn", Integer),
     Column("file", Body),
     Index(None, "conversation_id", "who", "author", "id", unique=True),
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("conversation_id", Words(_KEY), ForeignKey("conversations.id"), primary_key=True),
+    Column("name", Words(_NAME), primary_key=True),
+    Column("value", Words(4_000), nullable=False),
+    Column("agent", Words(_NAME), nullable=False),
+    Column("at", Moment, nullable=False),
 )
 
 agents = Table(

@@ -1,27 +1,16 @@
-"""The store's part about people: customers and their addresses, agents, presence and logins."""
+"""The store's part about those who work here: agents, presence and logins."""
 
 from __future__ import annotations
 
-import uuid
-from collections.abc import Sequence
 from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from ivr.model import Address, Agent, AgentPresence, Channel, Contact
+from ivr.model import Agent, AgentPresence
 from ivr.store.database import Database, upsert
-from ivr.store.models import (
-    agents,
-    clean,
-    contact_addresses,
-    contacts,
-    conversations,
-    login_failures,
-    presences,
-    tokens,
-)
+from ivr.store.models import agents, login_failures, presences, tokens
 from ivr.store.rows import agent_of, presence_of
 
 TOKENS_PER_AGENT = 20
@@ -29,38 +18,9 @@ TOKENS_PER_AGENT = 20
 
 FAILURES_KEPT = timedelta(days=1)
 
-_NOBODY = frozenset({"", "anonymous", "unknown", "restricted", "private", "unavailable"})
-
 
 class People(Database):
-    """Contacts, agents, presences, tokens, failed logins."""
-
-    # --- customers -------------------------------------------------------------------------------
-
-    async def contact(self, contact_id: str) -> Contact | None:
-        found = await self._read(lambda db: _contacts(db, [contact_id]))
-        return found[0] if found else None
-
-    async def contacts_by_address(self, address: Address) -> list[Contact]:
-        """Everyone known at exactly this address, who was in touch last first."""
-        return await self._read(lambda db: _contacts(db, _at(db, address)))
-
-    async def save_contact(self, contact: Contact) -> None:
-        """Write a customer; the addresses become exactly these, in this order."""
-
-        def work(db: Connection) -> None:
-            values = {"name": contact.name, "language": contact.language}
-            db.execute(
-                upsert(db, contacts)
-                .values(id=contact.id, **values)
-                .on_conflict_do_update(index_elements=["id"], set_=values)
-            )
-            db.execute(
-                delete(contact_addresses).where(contact_addresses.c.contact_id == contact.id)
-            )
-            _add_addresses(db, contact)
-
-        await self._write(work)
+    """Agents, presences, tokens, failed logins."""
 
     # --- agents ----------------------------------------------------------------------------------
 
@@ -194,68 +154,3 @@ class People(Database):
 
     async def clear_login_failures(self, login: str) -> None:
         await self._run(delete(login_failures).where(login_failures.c.login == login))
-
-
-def known_as(db: Connection, address: Address) -> str | None:
-    """The id of the customer at this address, who is made known if need be.
-
-    None where the address is nobody's: withheld numbers are not one customer. Where several share
-    the address it is the one who was in touch last; `contacts_by_address` tells all of them.
-    """
-    if address.value.strip().lower() in _NOBODY:
-        return None
-    if db.dialect.name == "postgresql":  # two calls at once from a new number: one customer
-        name = clean(f"{address.channel}:{address.value}")
-        db.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(name, 0))))
-    if there := _at(db, address):
-        return there[0]
-    contact = Contact(uuid.uuid4().hex, addresses=(address,))
-    db.execute(insert(contacts).values(id=contact.id, name="", language=""))
-    _add_addresses(db, contact)
-    return contact.id
-
-
-def _at(db: Connection, address: Address) -> list[str]:
-    query = (
-        select(contact_addresses.c.contact_id)
-        .outerjoin(conversations, conversations.c.contact_id == contact_addresses.c.contact_id)
-        .where(
-            contact_addresses.c.channel == address.channel,
-            contact_addresses.c.value == address.value,
-        )
-        .group_by(contact_addresses.c.contact_id)
-        .order_by(
-            func.max(conversations.c.started_at).desc().nulls_last(),
-            contact_addresses.c.contact_id,
-        )
-    )
-    return list(db.execute(query).scalars())
-
-
-def _contacts(db: Connection, ids: Sequence[str]) -> list[Contact]:
-    """These customers in this order, without those that do not exist."""
-    addresses: dict[str, list[Address]] = {}
-    of_these = contact_addresses.c.contact_id.in_(ids)
-    query = select(contact_addresses).where(of_these).order_by(contact_addresses.c.position)
-    for row in db.execute(query):
-        address = Address(Channel(row.channel), row.value)
-        addresses.setdefault(row.contact_id, []).append(address)
-    found = {
-        row.id: Contact(row.id, row.name, row.language, tuple(addresses.get(row.id, ())))
-        for row in db.execute(select(contacts).where(contacts.c.id.in_(ids)))
-    }
-    return [found[contact_id] for contact_id in ids if contact_id in found]
-
-
-def _add_addresses(db: Connection, contact: Contact) -> None:
-    for position, address in enumerate(contact.addresses):
-        db.execute(
-            upsert(db, contact_addresses)
-            .values(
-                contact_id=contact.id,
-                channel=address.channel,
-                value=address.value,
-                position=position,
-            )
-            .on_conflict_do_nothing()
-        )

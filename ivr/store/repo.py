@@ -11,37 +11,40 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, func, insert, select, update
 
 from ivr.errors import Conflict, StoreError
 from ivr.model import (
     Address,
     CallRecord,
-    Channel,
     Conversation,
     ConversationStatus,
     Leg,
     Message,
-    PastConversation,
     Text,
     TimelineEntry,
 )
 from ivr.store.audit import Audit
+from ivr.store.contacts import Contacts, known_as
 from ivr.store.database import upsert
 from ivr.store.deliveries import Deliveries
+from ivr.store.dossier import Dossiers
 from ivr.store.entries import append, write_entries
 from ivr.store.flows import Flows
 from ivr.store.messages import Messages, write_texts
 from ivr.store.milestones import Milestones
 from ivr.store.models import call_records, contact_addresses, conversations, legs, timeline
 from ivr.store.outbox import Outbox, post
-from ivr.store.people import People, known_as
+from ivr.store.people import People
 from ivr.store.queue import Queue
 from ivr.store.recordings import RecordingRows
-from ivr.store.rows import leg_of
+from ivr.store.rows import conversation_of, entry_of, leg_of
 
 
-class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milestones, Deliveries):
+class Store(
+    People, Contacts, Dossiers, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milestones,
+    Deliveries,
+):  # fmt: skip
     """The database: `await Store.open(url)`, and `close()` at the end."""
 
     # --- conversations ---------------------------------------------------------------------------
@@ -56,8 +59,8 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
         """Write a new conversation with its first leg, and find or make its customer. The texts of
         its thread are numbered from 1.
 
-        Returns it with `contact_id`: whoever was last in touch from exactly the leg's address, else
-        a new customer; None where the address is empty or withheld. Raises Conflict when the id is
+        Returns it with `contact_id`: the one customer who is known at the leg's address, else one
+        without a name; None where the address is empty or withheld. Raises Conflict when the id is
         taken.
         """
 
@@ -67,6 +70,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
             db.execute(
                 insert(conversations).values(
                     id=known.id,
+                    contact_id=known.contact_id,
                     revision=known.revision,
                     started_at=known.started_at,
                     entries=len(entries),
@@ -88,7 +92,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
 
         def work(db: Connection) -> Conversation | None:
             row = db.execute(query).one_or_none()
-            return _conversation(row) if row else None
+            return conversation_of(row) if row else None
 
         return await self._read(work)
 
@@ -109,7 +113,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
             .where(conversations.c.status != ConversationStatus.ENDED)
             .order_by(conversations.c.started_at)
         )
-        return await self._read(lambda db: [_conversation(row) for row in db.execute(query)])
+        return await self._read(lambda db: [conversation_of(row) for row in db.execute(query)])
 
     async def touch(self, conversation_ids: Iterable[str], at: datetime) -> None:
         """Tell the other servers that somebody has these in hand."""
@@ -126,7 +130,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
             )
             .order_by(conversations.c.started_at)
         )
-        return await self._read(lambda db: [_conversation(row) for row in db.execute(query)])
+        return await self._read(lambda db: [conversation_of(row) for row in db.execute(query)])
 
     async def save(
         self,
@@ -234,7 +238,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
             if leg is None or leg.ended_at is None:
                 return None
             this = select(conversations).where(conversations.c.id == leg.conversation_id)
-            return _conversation(db.execute(this).one()), leg
+            return conversation_of(db.execute(this).one()), leg
 
         return await self._read(work)
 
@@ -259,7 +263,7 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
             .where(timeline.c.conversation_id == conversation_id, timeline.c.sequence > after)
             .order_by(timeline.c.sequence)
         )
-        return await self._read(lambda db: [_entry(row) for row in db.execute(query)])
+        return await self._read(lambda db: [entry_of(row) for row in db.execute(query)])
 
     async def journeys(
         self, since: datetime, kinds: Iterable[str], limit: int
@@ -281,11 +285,11 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
 
         def work(db: Connection) -> list[tuple[Conversation, list[TimelineEntry]]]:
             found: dict[str, tuple[Conversation, list[TimelineEntry]]] = {
-                row.id: (_conversation(row), []) for row in db.execute(latest)
+                row.id: (conversation_of(row), []) for row in db.execute(latest)
             }
             for row in db.execute(happened):
                 if row.conversation_id in found:
-                    found[row.conversation_id][1].append(_entry(row))
+                    found[row.conversation_id][1].append(entry_of(row))
             return list(found.values())
 
         return await self._read(work)
@@ -362,44 +366,11 @@ class Store(People, Queue, Outbox, Flows, RecordingRows, Messages, Audit, Milest
 
         await self._write(work)
 
-    async def earlier(
-        self, contact_id: str, *, before: datetime, limit: int = 10
-    ) -> list[PastConversation]:
-        """A customer's conversations that began before, the latest first."""
-        first_channel = (
-            select(legs.c.channel)
-            .where(legs.c.conversation_id == conversations.c.id)
-            .order_by(legs.c.started_at, legs.c.id)
-            .limit(1)
-            .scalar_subquery()
-        )
-        query = (
-            select(
-                conversations.c.id,
-                conversations.c.started_at,
-                first_channel.label("channel"),
-                conversations.c.flow,
-                conversations.c.outcome,
-                conversations.c.note,
-                conversations.c.agent,
-            )
-            .where(conversations.c.contact_id == contact_id, conversations.c.started_at < before)
-            .order_by(conversations.c.started_at.desc(), conversations.c.id)
-            .limit(limit)
-        )
-
-        return await self._read(
-            lambda db: [
-                PastConversation(**{**row._mapping, "channel": Channel(row.channel)})
-                for row in db.execute(query)
-            ]
-        )
-
 
 def _state(conversation: Conversation) -> dict[str, Any]:
-    """The columns that change while a conversation goes on."""
+    """The columns that the flow changes. Whose conversation it is is not one of them: an agent may
+    have said so meanwhile."""
     return {
-        "contact_id": conversation.contact_id,
         "flow": conversation.flow,
         "version": conversation.version,
         "status": conversation.status,
@@ -408,22 +379,6 @@ def _state(conversation: Conversation) -> dict[str, Any]:
         "ended_at": conversation.ended_at,
         "outcome": conversation.outcome,
     }
-
-
-def _conversation(row: Row[Any]) -> Conversation:
-    return Conversation(
-        id=row.id,
-        flow=row.flow,
-        version=row.version,
-        status=ConversationStatus(row.status),
-        started_at=row.started_at,
-        contact_id=row.contact_id,
-        language=row.language,
-        state=row.state,
-        revision=row.revision,
-        ended_at=row.ended_at,
-        outcome=row.outcome,
-    )
 
 
 def _leg_row(leg: Leg) -> dict[str, Any]:
@@ -438,7 +393,3 @@ def _leg_row(leg: Leg) -> dict[str, Any]:
         "ended_at": leg.ended_at,
         "cause": leg.cause,
     }
-
-
-def _entry(row: Row[Any]) -> TimelineEntry:
-    return TimelineEntry(row.conversation_id, row.at, row.kind, row.body, row.leg_id, row.sequence)

@@ -1,4 +1,4 @@
-"""Rows of people and legs, as the values that they stand for: two parts of the store read them."""
+"""Rows as the values that they stand for, where several parts of the store read them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from ivr.model import (
     AgentPresence,
     Capacity,
     Channel,
+    Conversation,
+    ConversationStatus,
     Leg,
+    TimelineEntry,
 )
 
 
@@ -56,6 +59,26 @@ def leg_of(row: Row[Any]) -> Leg:
         ended_at=row.ended_at,
         cause=row.cause,
     )
+
+
+def conversation_of(row: Row[Any]) -> Conversation:
+    return Conversation(
+        id=row.id,
+        flow=row.flow,
+        version=row.version,
+        status=ConversationStatus(row.status),
+        started_at=row.started_at,
+        contact_id=row.contact_id,
+        language=row.language,
+        state=row.state,
+        revision=row.revision,
+        ended_at=row.ended_at,
+        outcome=row.outcome,
+    )
+
+
+def entry_of(row: Row[Any]) -> TimelineEntry:
+    return TimelineEntry(row.conversation_id, row.at, row.kind, row.body, row.leg_id, row.sequence)
 
 
 def _levels(stored: Mapping[str, int] | list[str]) -> dict[str, int]:

@@ -19,6 +19,7 @@ from ivr.config import Settings
 from ivr.errors import CallGone, SettingsError, TelephonyError
 from ivr.flow.events import Started
 from ivr.model import Channel, Leg
+from ivr.numbers import caller_address
 from ivr.observe import CALLS, CALLS_TOTAL, SOFTPHONE_REFUSED, SOFTPHONES
 from ivr.ports import CallControl, CallEvent, Clock, Prompts, Recognizer
 from ivr.recordings import Recordings
@@ -27,7 +28,6 @@ from ivr.telephony.phonecall import PhoneCall
 from ivr.telephony.phoneleg import PhoneLeg
 from ivr.telephony.rtp import Ticker
 from ivr.telephony.softphone import RegistrationRefused, Softphone
-from ivr.telephony.telephone import caller_address
 
 log = structlog.get_logger(__name__)
 

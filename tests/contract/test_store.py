@@ -33,6 +33,7 @@ from tests.contract.postgres import Cluster
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 ANN = Address(Channel.VOICE, "+14155550123")
+SMS = Address(Channel.SMS, ANN.value)
 
 
 def later(seconds: float) -> datetime:
@@ -95,11 +96,12 @@ async def test_a_conversation_starts_once(store: Store) -> None:
 async def test_a_caller_is_the_same_customer_every_time(store: Store) -> None:
     first = await started(store, "c1")
     second = await started(store, "c2")
-    other = await started(store, "c3", Address(Channel.SMS, ANN.value))
+    texting = await started(store, "c3", SMS)
+    other = await started(store, "c4", Address(Channel.CHAT, ANN.value))
     assert first.contact_id is not None
-    assert second.contact_id == first.contact_id
+    assert second.contact_id == texting.contact_id == first.contact_id
     assert other.contact_id not in (None, first.contact_id)
-    assert await store.contact(first.contact_id) == Contact(first.contact_id, addresses=(ANN,))
+    assert await store.contact(first.contact_id) == Contact(first.contact_id, addresses=(ANN, SMS))
 
 
 async def test_twenty_calls_at_once_from_a_new_number_are_one_customer(store: Store) -> None:
@@ -328,27 +330,6 @@ async def test_a_record_of_no_conversation_is_refused(store: Store) -> None:
 
 
 # --- customers ------------------------------------------------------------------------------------
-
-
-async def test_a_contact_is_written_over(store: Store) -> None:
-    web = Address(Channel.CHAT, "ann@web")
-    await store.save_contact(Contact("k1", "Ann", "en", (ANN, web)))
-    assert await store.contact("k1") == Contact("k1", "Ann", "en", (ANN, web))
-    changed = Contact("k1", "安", "zh", (web,))
-    await store.save_contact(changed)
-    assert await store.contact("k1") == changed
-    assert await store.contacts_by_address(ANN) == []
-    assert await store.contacts_by_address(web) == [changed]
-    assert await store.contact("k2") is None
-
-
-async def test_of_those_who_share_a_number_the_last_in_touch_is_first(store: Store) -> None:
-    await store.save_contact(Contact("k1", "Ann", addresses=(ANN,)))
-    await store.save_contact(Contact("k2", "Bob", addresses=(ANN,)))
-    assert [c.id for c in await store.contacts_by_address(ANN)] == ["k1", "k2"]
-    await store.start_conversation(replace(conversation(), contact_id="k2"), leg())
-    assert [c.id for c in await store.contacts_by_address(ANN)] == ["k2", "k1"]
-    assert (await started(store, "c2")).contact_id == "k2"
 
 
 async def test_earlier_conversations_are_told_latest_first(store: Store) -> None:
