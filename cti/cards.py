@@ -9,9 +9,13 @@ from dataclasses import asdict
 from cti import screenpop
 from cti.protocol import PopCard
 from cti.screenpop import ConversationView
+from cti.threads import message
 from ivr.errors import CallGone
 from ivr.model import Channel, Contact, Conversation, Leg, PastConversation, Ticket
 from ivr.store.repo import Store
+
+TEXTS = 50
+"""So many of a thread's latest texts are on a card."""
 
 
 class Cards:
@@ -29,10 +33,11 @@ class Cards:
         """
         conversation_id = ticket.conversation_id
         # At once, not one after the other: an agent waits for this, and the phone for the agent.
-        conversation, legs, timeline = await asyncio.gather(
+        conversation, legs, timeline, texts = await asyncio.gather(
             self._store.conversation(conversation_id),
             self._store.legs(conversation_id),
             self._store.timeline(conversation_id),
+            self._store.last_texts(conversation_id, TEXTS),
         )
         if conversation is None or not legs:
             raise CallGone(f"conversation {conversation_id} is not in the store")
@@ -58,4 +63,6 @@ class Cards:
             waited=waited,
             region=self._region,
         )
-        return PopCard.model_validate(asdict(pop)), calls[-1] if calls else None
+        card = PopCard.model_validate(asdict(pop))
+        thread = tuple(message(text) for text in texts)
+        return card.model_copy(update={"messages": thread}), calls[-1] if calls else None

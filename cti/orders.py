@@ -11,7 +11,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
-from cti import protocol
+from cti import protocol, textorders
 from cti.agents import AgentEvent, Presence
 from cti.callwork import CallWork
 from cti.consultwork import ConsultWork
@@ -285,14 +285,8 @@ class Orders:
         _own(seat, order.conversation).more_time()
         return DONE
 
-    # --- texts -----------------------------------------------------------------------------------
-
-    async def give_back(self, seat: Seat, order: protocol.GiveBack) -> ActionOutcome:
-        work = _own(seat, order.conversation)
-        if not isinstance(work, TextWork) or not work.connected:
-            raise Conflict("there is nothing to give back")
-        work.end("returned")
-        return DONE
+    async def text(self, seat: Seat, order: Any) -> ActionOutcome:
+        return await textorders.TABLE[type(order)](self._desk, seat, order)
 
     # --- finding ---------------------------------------------------------------------------------
 
@@ -342,5 +336,5 @@ _TABLE: Mapping[type, Callable[[Orders, Seat, Any], Awaitable[ActionOutcome]]] =
     protocol.WriteNote: Orders.note,
     protocol.Done: Orders.done,
     protocol.MoreTime: Orders.more_time,
-    protocol.GiveBack: Orders.give_back,
+    **dict.fromkeys(textorders.TABLE, Orders.text),
 }

@@ -15,7 +15,8 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any
+from dataclasses import replace
+from typing import Any, cast
 
 import structlog
 
@@ -35,7 +36,15 @@ from cti.work import Work, Workplace
 from cti.works import Stage
 from ivr.config import QueueSettings
 from ivr.errors import HotlineError, NotAllowed
-from ivr.flow.events import AgentJoined, Enqueue, Event, event_from_json, to_json
+from ivr.flow.events import (
+    AgentJoined,
+    AgentLeft,
+    Enqueue,
+    Event,
+    QueueFailed,
+    event_from_json,
+    to_json,
+)
 from ivr.model import Agent, AtWork, Conversation, Kind, Ticket
 from ivr.ports import Bus, CallFacts, Clock, EventSink, PhoneSystem, TextNews, Threads
 from ivr.store.repo import Store
@@ -404,6 +413,10 @@ class Desk:
 
     def tell(self, ticket: Ticket, event: Event) -> None:
         """Report to the runner of the server that has the customer."""
+        place, passed_on, _ = ticket.id.partition("~")
+        if passed_on:  # the flow knows the first place alone, at which a person has taken over
+            failed = isinstance(event, QueueFailed)
+            event = AgentLeft(place) if failed else replace(cast(Any, event), id=place)
         if ticket.server in ("", self.server):
             self._tell_here(ticket.conversation_id, event)
             return

@@ -18,7 +18,7 @@ from sqlalchemy import ColumnElement, Connection, Row, Select, Update, func, or_
 from ivr.errors import Conflict
 from ivr.model import AtWork, Kind, Ticket
 from ivr.store.database import Database, upsert
-from ivr.store.models import agents, presences, tickets
+from ivr.store.models import agents, conversations, presences, tickets
 from ivr.store.rows import agent_of, presence_of
 
 HIGHEST_PRIORITY = 1_000_000
@@ -230,6 +230,52 @@ class Queue(Database):
                 .on_conflict_do_nothing()
             )
             return _ticket(db.execute(select(tickets).where(_this(ticket))).one())
+
+        return await self._write(work)
+
+    async def take_over(self, ticket: Ticket) -> Ticket:
+        """An agent takes a text conversation over: the place in line that it has, or else this new
+        ticket, is theirs. Returns it as it stands, with another's login where somebody has the
+        conversation, or is offered it."""
+        conversation_id = ticket.conversation_id
+
+        def work(db: Connection) -> Ticket:
+            conversation = select(conversations.c.id).where(conversations.c.id == conversation_id)
+            db.execute(conversation.with_for_update())  # one at a time, on PostgreSQL too
+            query = select(tickets).where(tickets.c.conversation_id == conversation_id)
+            known = [_ticket(row) for row in db.execute(query)]
+            for other in known:
+                if other.stage in _IN_HAND and other.stage != "wrap_up":
+                    return other
+            theirs: dict[str, Any] = {
+                "status": "served",
+                "agent": ticket.agent,
+                "offered_at": ticket.offered_at,
+                "stage": ticket.stage,
+                "lease_until": None,
+            }
+            for waiting in known:
+                if waiting.status == "waiting":
+                    db.execute(update(tickets).where(_this(waiting)).values(**theirs))
+                    return replace(waiting, **theirs)
+            db.execute(
+                upsert(db, tickets).values(
+                    conversation_id=conversation_id,
+                    id=ticket.id,
+                    enqueued_at=ticket.enqueued_at,
+                    skills=[],
+                    priority=ticket.priority,
+                    language=ticket.language,
+                    pop=[],
+                    kind=ticket.kind,
+                    server=ticket.server,
+                    reserved="",
+                    from_agent="",
+                    context="",
+                    **theirs,
+                )
+            )
+            return ticket
 
         return await self._write(work)
 
