@@ -31,7 +31,7 @@ _READY_SECONDS = 90.0
 
 def apart(settings: Settings, folder: str) -> Settings:
     """Settings of a hotline that gets into nobody's way, with an empty database."""
-    agi, audio, ami, web, sip = free_ports(5)
+    agi, audio, ami, web, sip, http = free_ports(6)
     # Below the ports that the kernel gives out by itself.
     rtp = 13000 + secrets.randbelow(40) * 400
     asterisk = settings.asterisk.model_copy(
@@ -40,6 +40,7 @@ def apart(settings: Settings, folder: str) -> Settings:
             "audio_port": audio,
             "ami_port": ami,
             "sip_port": sip,
+            "http_port": http,
             "rtp_start": rtp,
             "rtp_end": rtp + 399,
         }

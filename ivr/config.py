@@ -74,6 +74,15 @@ class AsteriskSettings(_Section):
     sip_port: Port = Field(5060, ge=1, le=65535, description="port of the local PBX's SIP")
     rtp_start: Port = Field(12000, ge=1024, le=65000, description="first RTP port of the local PBX")
     rtp_end: Port = Field(12999, ge=1024, le=65535, description="last RTP port of the local PBX")
+    http_port: Port = Field(
+        8088,
+        ge=0,
+        le=65535,
+        description="port of the local PBX's WebSocket for telephones in browsers; 0: none",
+    )
+    parking_seconds: int = Field(
+        120, ge=5, le=3600, description="how long a parked caller waits to be fetched"
+    )
     extension: str = Field(
         "100", pattern=r"^\d{2,12}$", description="what callers dial for the hotline"
     )

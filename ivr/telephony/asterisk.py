@@ -32,6 +32,9 @@ _NEVER = re.compile(r"[\r\n\0]")
 _LONGEST_LINE = 1000  # Asterisk reads lines into 1,025 bytes and drops longer ones
 _LONGEST_MESSAGE = 1 << 20
 
+LINK_UP = "LinkUp"
+"""Not Asterisk's: the link was away, is back, and `channels` are those that there are now."""
+
 AmiValue = str | int | float | Sequence[str]
 
 
@@ -68,6 +71,9 @@ class AmiChannel:
     caller_id: str = ""
     context: str = ""
     extension: str = ""
+    bridge: str = ""
+    application: str = ""
+    """As of when stock was taken: events do not tell these."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +84,15 @@ class Pace:
     ping: float = 5.0
     first_retry: float = 0.5
     longest_retry: float = 5.0
+
+
+class ActionRefused(TelephonyError):
+    """Asterisk answered with an error, or was not asked because the link is down: nothing has
+    happened."""
+
+    def __init__(self, name: str, reason: str):
+        super().__init__(f"Asterisk refused {name}: {reason}")
+        self.reason = reason
 
 
 class _Action(Action):  # type: ignore[misc]
@@ -185,12 +200,13 @@ class Ami:
     async def action(self, name: str, /, **fields: AmiValue) -> AmiReply:
         """Give an order and return Asterisk's consent; a list's reply when the list is complete.
 
-        Raises TelephonyError when Asterisk refuses, is away, or does not answer in time (then the
-        outcome is unknown), LocalProtocolError for a value that AMI cannot carry. An Originate is
-        always asynchronous: its outcome comes as an OriginateResponse with the reply's `action_id`.
+        Raises ActionRefused when Asterisk refuses or is away, any other TelephonyError when the
+        answer did not come (then the outcome is unknown), LocalProtocolError for a value that AMI
+        cannot carry. An Originate is always asynchronous: its outcome comes as an
+        OriginateResponse with the reply's `action_id`.
         """
         if self._link is None:
-            raise TelephonyError(f"the manager link to Asterisk at {self._address} is down")
+            raise ActionRefused(name, self._down)
         return await self._send(self._link, name, fields)
 
     def subscribe(self, callback: Callable[[AmiEvent], None]) -> Callable[[], None]:
@@ -203,6 +219,10 @@ class Ami:
 
         return unsubscribe
 
+    @property
+    def _down(self) -> str:
+        return f"the manager link to Asterisk at {self._address} is down"
+
     # --- the link --------------------------------------------------------------------------------
 
     async def _keep(self, link: _Link) -> None:
@@ -212,6 +232,7 @@ class Ami:
             log.error("manager link lost", address=self._address)
             link = await self._reconnect()
             log.info("manager link is back", address=self._address)
+            self._tell(AmiEvent(LINK_UP, MappingProxyType({})))
 
     async def _watch(self, link: _Link) -> None:
         """Return when the link is dead. Only an answered ping proves that it is not."""
@@ -263,7 +284,7 @@ class Ami:
         fields = {"Username": self._user, "Secret": self._secret, "Events": "on"}
         try:
             await self._send(link, "Login", fields)
-        except _RefusedError as error:
+        except ActionRefused as error:
             raise TelephonyError(
                 f"Asterisk refused the manager password for user {self._user} at {self._address}: "
                 f"{error.reason}"
@@ -280,7 +301,7 @@ class Ami:
             fields = {**fields, "Async": "true"}
         action = _Action({"Action": name, **{key: _wire(key, fields[key]) for key in fields}})
         if link.lost.is_set():
-            raise TelephonyError(f"the manager link to Asterisk at {self._address} is down")
+            raise ActionRefused(name, self._down)
         try:
             async with asyncio.timeout(self._pace.deadline):
                 answer = await link.send_action(action)
@@ -293,7 +314,7 @@ class Ami:
             link.protocol.responses.pop(action.id, None)
         first, *items = answer if isinstance(answer, list) else [answer]
         if not first.success:
-            raise _RefusedError(name, first.message)
+            raise ActionRefused(name, first.message)
         return AmiReply(
             action_id=action.id,
             message=first.message,
@@ -344,14 +365,6 @@ class Ami:
                 log.exception("a subscriber failed", event_name=event.name, error=str(error))
 
 
-class _RefusedError(TelephonyError):
-    """Asterisk answered with an error."""
-
-    def __init__(self, name: str, reason: str):
-        super().__init__(f"Asterisk refused {name}: {reason}")
-        self.reason = reason
-
-
 def _channel(fields: Mapping[str, str]) -> AmiChannel:
     return AmiChannel(
         unique_id=fields.get("Uniqueid", ""),
@@ -361,6 +374,8 @@ def _channel(fields: Mapping[str, str]) -> AmiChannel:
         caller_id=fields.get("CallerIDNum", ""),
         context=fields.get("Context", ""),
         extension=fields.get("Exten", ""),
+        bridge=fields.get("BridgeId", ""),
+        application=fields.get("Application", ""),
     )
 
 

@@ -35,6 +35,9 @@ from ivr.telephony.pbx_debian import OLDEST, Asterisk
 AGENT_PHONES = tuple(str(number) for number in range(1001, 1021))
 ROBOT_PHONES = tuple(str(number) for number in range(9001, 9011))
 
+WEB_PREFIX = "w"
+"""An agent's telephone in the browser is w and the extension."""
+
 SOURCE = Path(__file__).resolve().parents[2] / "deploy" / "asterisk"
 _BOOT_SECONDS = 30.0
 # Files that Asterisk misses loudly, though their defaults are right for us. A site has its own.
@@ -178,6 +181,11 @@ def fragments(
             *(f"permit = {_value(host)}/255.255.255.255" for host in permitted),
             secret=ami_secret,
         ),
+        "music.conf": _lines("; Where the music is.", directory=f"{sounds}/music"),
+        "parking.conf": _lines(
+            "; Seconds until a parked caller is put through to the hotline again.",
+            parkingtime=str(pbx.parking_seconds),
+        ),
         "rtp.conf": _lines(
             "; Ports of the telephones' audio.",
             rtpstart=str(pbx.rtp_start),
@@ -190,16 +198,26 @@ def fragments(
             "protocol = udp",
             bind=f"{pbx.sip_host}:{pbx.sip_port}",
         ),
+        "http.conf": _lines(
+            "; Where telephones in browsers come to, by way of the hotline.",
+            enabled="yes" if pbx.http_port else "no",
+            bindaddr=pbx.ami_host,
+            bindport=str(pbx.http_port or 8088),
+        ),
         "phones.conf": "; One paragraph a telephone: agents' desk phones, then robots.\n"
         + "".join(_phone(number, "agent", "phone-aor", password) for number in AGENT_PHONES)
+        + "".join(
+            _phone(WEB_PREFIX + number, "web-agent", "web-aor", password) for number in AGENT_PHONES
+        )
         + "".join(_phone(number, "robot", "robot-aor", password) for number in ROBOT_PHONES),
     }
 
 
 def _phone(number: str, endpoint: str, aor: str, password: Callable[[str], str]) -> str:
+    shown = number.removeprefix(WEB_PREFIX)
     return (
         f"\n[{number}]({endpoint})\nauth = {number}\naors = {number}\n"
-        f'callerid = "{number}" <{number}>\n'
+        f'callerid = "{shown}" <{shown}>\n'
         f"[{number}](phone-auth)\nusername = {number}\npassword = {_value(password(number))}\n"
         f"[{number}]({aor})\n"
     )
@@ -351,6 +369,11 @@ def _check_ports(settings: Settings) -> None:
     wanted = (
         ("sip_port", socket.SOCK_DGRAM, pbx.sip_host, pbx.sip_port),
         ("ami_port", socket.SOCK_STREAM, pbx.ami_host, pbx.ami_port),
+        *(
+            (("http_port", socket.SOCK_STREAM, pbx.ami_host, pbx.http_port),)
+            if pbx.http_port
+            else ()
+        ),
     )
     for key, kind, host, port in wanted:
         with socket.socket(socket.AF_INET, kind) as probe:

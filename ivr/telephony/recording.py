@@ -152,16 +152,15 @@ class CallRecording:
 
     # --- with an agent ---------------------------------------------------------------------------
 
-    def join(self, caller: str, agent: str) -> None:
-        """Caller and agent talk now, on these channels of Asterisk's."""
+    def join(self, caller: str, agent: str, everybody: bool = False) -> None:
+        """Caller and agent talk now, on these channels of Asterisk's; with `everybody` the right
+        side is all that the agent says and hears, for a third is in the talk."""
         if self._announced and self._track is not None:
             self.part()
             self._flush()
             self._both.forget()
-            sides = ((caller, self.heard), (agent, self._both.right))
-            self._spying = [
-                asyncio.ensure_future(self._spy(channel, hear)) for channel, hear in sides
-            ]
+            sides = (caller, self.heard, False), (agent, self._both.right, everybody)
+            self._spying = [asyncio.ensure_future(self._spy(*side)) for side in sides]
 
     def part(self) -> None:
         """They do not talk any more."""
@@ -171,8 +170,8 @@ class CallRecording:
             spy.hang_up()
         self._spying, self._spies = [], []
 
-    async def _spy(self, channel: str, hear: Callable[[bytes], None]) -> None:
-        """Have Asterisk send us what comes from one channel."""
+    async def _spy(self, channel: str, hear: Callable[[bytes], None], both_ways: bool) -> None:
+        """Have Asterisk send us what comes from one channel, or what goes there, too."""
         key = uuid.uuid4()
         where = self._telephone.settings.asterisk
         connecting = self._telephone.audio.expect(key, _SPY_SECONDS)
@@ -185,7 +184,7 @@ class CallRecording:
                 "Originate",
                 Channel=f"AudioSocket/{where.agi_host}:{where.audio_port}/{key}",
                 Application="ChanSpy",
-                Data=f"{channel},uoqES",
+                Data=f"{channel},u{'' if both_ways else 'o'}qES",
                 Timeout=round(_SPY_SECONDS * 1000),
             )
             spy = await connecting

@@ -6,22 +6,25 @@ import asyncio
 import contextlib
 import re
 import uuid
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
 
-import phonenumbers
 import structlog
 
 from ivr.config import Settings
 from ivr.errors import CallGone, TelephonyError
 from ivr.flow.events import Started
-from ivr.model import Address, Channel, Leg
+from ivr.model import Channel, Leg
+from ivr.numbers import caller_address
 from ivr.observe import CALLS, CALLS_TOTAL
 from ivr.ports import ActionOutcome, CallEvent, Clock, Prompts, Recognizer
 from ivr.recordings import Recordings
 from ivr.runner import Runner
-from ivr.telephony.asterisk import Ami, AmiEvent
+from ivr.telephony.asterisk import LINK_UP, ActionRefused, Ami, AmiEvent
 from ivr.telephony.fastagi import AgiCall
 from ivr.telephony.media import AudioServer
+from ivr.telephony.origination import Origination
+from ivr.telephony.talk import Talk
 from ivr.telephony.voice import CONVERSATION, VoiceLeg
 from ivr.wire.agi import AgiRequest
 
@@ -32,22 +35,10 @@ _LONGEST_EXTENSION = 6
 _LANGUAGE = re.compile(r"[a-z]{2,8}")
 _EXTENSION = re.compile(r"[A-Za-z0-9_-]{1,32}")
 _DRAIN_SECONDS = 10.0
-_NOT_HERE = ActionOutcome("refused", "this telephone system cannot do that")
-
-
-def caller_address(number: str, region: str) -> Address:
-    """The caller's number as E.164 if it is a number, else what came, capped and printable."""
-    digits = re.sub(r"[\s().-]", "", number)
-    if re.fullmatch(r"\+?\d{7,15}", digits):
-        try:
-            parsed = phonenumbers.parse(digits, region)
-        except phonenumbers.NumberParseException:
-            parsed = None
-        if parsed is not None and phonenumbers.is_possible_number(parsed):
-            e164 = phonenumbers.format_number(parsed, phonenumbers.PhoneNumberFormat.E164)
-            return Address(Channel.VOICE, e164)
-    shown = "".join(char for char in number if char.isprintable())
-    return Address(Channel.VOICE, "" if shown == "unknown" else shown[:64])
+_OVER = ActionOutcome("refused", "the call is over")
+_NOBODY = ActionOutcome("refused", "nobody is on the line")
+_KEYS = re.compile(r"[0-9A-D*#]{1,32}")
+_BETWEEN_DIGITS = re.compile(r"[\s().\-]")
 
 
 class Telephone:
@@ -80,6 +71,9 @@ class Telephone:
         self.stopping = False
         self._legs: dict[str, VoiceLeg] = {}
         self._left = asyncio.Event()
+        self._tasks: set[asyncio.Future[object]] = set()
+        self._unwanted: set[str] = set()
+        self._origination = Origination(ami, self.phones_of)
         ami.subscribe(self._follow)
 
     def _follow(self, event: AmiEvent) -> None:
@@ -88,6 +82,11 @@ class Telephone:
             for voice in self._legs.values():
                 if voice.leg.reference == event.fields.get("Uniqueid"):
                     voice.lose()
+        elif event.name == LINK_UP:
+            there = {one.unique_id for one in self.ami.channels.values()}
+            unwanted, self._unwanted = self._unwanted & there, set()
+            for channel in unwanted:
+                self.spawn(self.hang_up_channel(channel))
 
     def has_ended(self, reference: str) -> bool:
         """Whether Asterisk is known to have no such channel any more."""
@@ -132,52 +131,85 @@ class Telephone:
             await voice.hang_up()
 
     async def let_go(self, leg_id: str) -> ActionOutcome:
-        voice = self._legs.get(leg_id)
-        if voice is None:
-            return ActionOutcome("refused", "the call is over")
-        await voice.hang_up()
-        return ActionOutcome("done")
+        return await self._order(leg_id, Talk.let_go)
 
     async def send_to(self, leg_id: str, number: str) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, lambda talk: talk.send_to(number))
 
     async def hold(self, leg_id: str, on: bool) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, lambda talk: talk.hold(on))
 
     async def mute(self, leg_id: str, on: bool) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, lambda talk: talk.mute(on))
 
     async def press(self, leg_id: str, digits: str) -> ActionOutcome:
-        return _NOT_HERE
+        if not _KEYS.fullmatch(digits):
+            return ActionOutcome("refused", "keys are 0 to 9, *, # and A to D")
+        return await self._order(leg_id, lambda talk: talk.press(digits))
 
     async def park(self, leg_id: str) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, Talk.park)
 
     async def consult(self, leg_id: str, number: str) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, lambda talk: talk.consult(number))
 
     async def complete(self, leg_id: str) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, Talk.complete)
 
     async def cancel(self, leg_id: str) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, Talk.cancel)
 
     async def join(self, leg_id: str) -> ActionOutcome:
-        return _NOT_HERE
+        return await self._order(leg_id, Talk.join)
 
     async def listen(self, leg_id: str, extension: str, mode: str) -> ActionOutcome:
-        return _NOT_HERE
+        voice = self._legs.get(leg_id)
+        if voice is None:
+            return _OVER
+        if voice.talk is None or not voice.talk.agent.channel:
+            return _NOBODY
+        return await self._origination.listen(extension, voice.talk.agent.channel, mode)
 
     async def dial(self, extension: str, number: str) -> ActionOutcome:
-        return _NOT_HERE
+        target = self.route(number)
+        if target is None:
+            return ActionOutcome("refused", f"there is no way to {number}")
+        return await self._origination.dial(extension, target, number)
 
-    async def hang_up_channel(self, channel: str) -> None:
-        """Ask Asterisk to end one channel; that it is gone already is fine."""
-        if channel and self.ami.connected:
-            try:
-                await self.ami.action("Hangup", Channel=channel)
-            except TelephonyError as error:
-                log.warning("not hung up", channel=channel, error=str(error))
+    def busy(self, extension: str) -> bool:
+        """Whether this telephone is in use, with us or with anybody else."""
+        mine = tuple(f"{phone}-" for phone in self.phones_of(extension).split("&"))
+        return any(channel.name.startswith(mine) for channel in self.ami.channels.values())
+
+    async def _order(
+        self, leg_id: str, order: Callable[[Talk], Awaitable[ActionOutcome]]
+    ) -> ActionOutcome:
+        voice = self._legs.get(leg_id)
+        if voice is None:
+            return _OVER
+        return await order(voice.talk) if voice.talk is not None else _NOBODY
+
+    def spawn(self, work: Coroutine[Any, Any, object]) -> None:
+        """Have something done on the side, to its end."""
+        task = asyncio.ensure_future(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def hang_up_channel(self, channel: str) -> bool:
+        """Ask Asterisk to end one channel, by its name or unique id, and again when the manager
+        link is back if need be; that it is gone already is fine."""
+        if not channel:
+            return False
+        try:
+            await self.ami.action("Hangup", Channel=channel)
+        except ActionRefused as error:
+            if self.ami.connected:
+                log.debug("not hung up", channel=channel, error=str(error))
+                return False
+            self._unwanted.add(channel)
+        except TelephonyError:
+            self._unwanted.add(channel)
+        return True
 
     async def drained(self) -> None:
         """Wait until every call is let go of and what had to be written of it is written."""
@@ -201,13 +233,18 @@ class Telephone:
                 log.debug("language not told", channel=request.channel, error=str(error))
 
     def route(self, number: str) -> str | None:
-        """Asterisk's name of what a flow transfers to; None where there is no way."""
+        """Asterisk's name of what is to be called; None where there is no way."""
+        number = _BETWEEN_DIGITS.sub("", number)
         if not _NUMBER.fullmatch(number):
             return None
         if len(number) <= _LONGEST_EXTENSION:
-            return f"PJSIP/{number}"
+            return self.phones_of(number)
         trunk = self.settings.asterisk.trunk
         return f"PJSIP/{number}@{trunk}" if trunk else None
+
+    def phones_of(self, extension: str) -> str:
+        """All telephones of one extension, in Asterisk's words."""
+        return f"PJSIP/{extension}"
 
     def _leg(self, leg_id: str) -> VoiceLeg:
         voice = self._legs.get(leg_id)

@@ -12,8 +12,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import uuid
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import structlog
@@ -33,12 +33,13 @@ from ivr.flow.events import (
     TransferEnded,
 )
 from ivr.model import Channel, Leg
-from ivr.ports import Answered, CallEvent, Ringing
-from ivr.telephony.asterisk import AmiEvent
+from ivr.ports import CallEvent
 from ivr.telephony.fastagi import AgiCall
+from ivr.telephony.following import Errand
 from ivr.telephony.media import AudioLeg
 from ivr.telephony.message import VoiceMessage
 from ivr.telephony.recording import CallRecording
+from ivr.telephony.talk import AGENT, TRANSFER, After, Talk
 from ivr.telephony.turn import Turns
 
 if TYPE_CHECKING:
@@ -50,9 +51,6 @@ DONE = "HOTLINE_DONE"
 CONVERSATION = "HOTLINE_CONVERSATION"
 """Channel variables that the dialplan reads; see deploy/asterisk/extensions.conf."""
 
-_TRANSFER = "HOTLINE_TRANSFER"
-"""The one that outlives a server to say which transfer the channel's DIALSTATUS is about."""
-
 _TRANSFER_OUTCOMES = {"talked": "answered", "no_answer": "no_answer", "busy": "busy"}
 """Those in the words of `TransferEnded`; the others are refused."""
 
@@ -63,32 +61,6 @@ _NEWS_SECONDS = 1.0
 
 _FAULTS_BORNE = 3
 
-_OUTCOMES = {
-    "ANSWER": "talked",
-    "NOANSWER": "no_answer",
-    "BUSY": "busy",
-    "CHANUNAVAIL": "unavailable",
-    "CONGESTION": "unavailable",
-    "CANCEL": "gone",
-}
-"""Asterisk's DIALSTATUS in the words of `ivr.ports.CallControl`."""
-
-
-@dataclass
-class _Errand:
-    """A telephone that the channel is to be connected with instead of talking with the flow.
-    `target` is Asterisk's name of it, `extension` ours."""
-
-    target: str
-    extension: str
-    seconds: float
-    notify: Callable[[CallEvent], None]
-    outcome: asyncio.Future[str]
-    transfer: str = ""
-    channel: str = ""
-    answered: bool = False
-    called_off: bool = False
-
 
 class VoiceLeg:
     """One call. Implements `ivr.ports.LegPort`."""
@@ -98,13 +70,14 @@ class VoiceLeg:
         self._call = call
         self._leg = leg
         self._audio: AudioLeg | None = None
-        self._errand: _Errand | None = None
+        self._errand: Talk | None = None
+        self._returns = False
         self._done = False
         self._broken = False
         self._language = ""
         self._transferred = ""
         self._beginning: asyncio.Future[None] | None = None
-        self._recording = CallRecording(telephone)
+        self.recording = CallRecording(telephone)
         self._tasks: set[asyncio.Future[None]] = set()
         self._turns = Turns(
             telephone.prompts,
@@ -122,6 +95,19 @@ class VoiceLeg:
     def leg(self) -> Leg:
         return self._leg
 
+    @property
+    def call(self) -> AgiCall:
+        return self._call
+
+    @property
+    def finished(self) -> bool:
+        return self._done or self._broken
+
+    @property
+    def talk(self) -> Talk | None:
+        """What an agent can control now."""
+        return None if self._errand is None or self._errand.errand.transfer else self._errand
+
     async def perform(self, effects: Sequence[Effect]) -> None:
         for effect in effects:
             match effect:
@@ -132,7 +118,7 @@ class VoiceLeg:
                     self._spawn(self._telephone.tell_language(self._call.request, self._language))
                 case _:
                     pass
-        self._recording.follow(effects)
+        self.recording.follow(effects)
         self._turns.perform(effects)
 
     async def close(self, cause: str) -> None:
@@ -146,8 +132,10 @@ class VoiceLeg:
         cause = "hung_up"
         try:
             await self._call.answer()
+            if again:
+                await self._retrieve()
             if again and await self._call.get_variable("DIALSTATUS") == "ANSWER":
-                self._transferred = await self._call.get_variable(_TRANSFER)
+                self._transferred = await self._call.get_variable(TRANSFER)
             if not (again and await self._telephone.runner.resume(self)):
                 # What the call was about is over, or was never stored: it is a new matter.
                 self._leg = replace(self._leg, conversation_id=uuid.uuid4().hex)
@@ -163,7 +151,9 @@ class VoiceLeg:
         except CallGone:
             pass
         except HotlineError as error:
-            if not (self._telephone.stopping or await self._hung_up()):
+            if self._returns:
+                cause = "fault"
+            elif not (self._telephone.stopping or await self._hung_up()):
                 # The dialplan takes the caller back, and puts them through to us again.
                 log.error("call lost to a fault", leg=self._leg.id, error=str(error))
                 cause = "fault"
@@ -173,13 +163,15 @@ class VoiceLeg:
                 self._audio.hang_up()
             if self._beginning is not None:  # what has begun is written, so that it can be ended
                 await asyncio.wait({self._beginning})
-            await self._recording.end()
+            await self.recording.end()
             if self._tasks:  # a message that the caller has just left
                 await asyncio.wait(set(self._tasks), timeout=_CALL_OFF_SECONDS)
-            if self._errand is not None and not self._errand.outcome.done():
+            if self._errand is not None and not self._errand.errand.outcome.done():
                 await self._abandon(self._errand)
         if self._telephone.stopping:
             return  # nothing has ended: whoever comes next takes it up
+        if self._errand is not None and cause != "fault":
+            self._errand.dismiss()
         if cause == "fault":
             await self._telephone.runner.lost(self)
         else:
@@ -199,14 +191,23 @@ class VoiceLeg:
         """Asterisk has ended the channel."""
         self._call.lose()
 
-    async def _abandon(self, errand: _Errand) -> None:
+    async def _retrieve(self) -> None:
+        """Give a caller who was on hold when a server died back to their agent."""
+        channel = await self._call.get_variable(AGENT)
+        if channel and (await self._call.command("CHANNEL", "STATUS", channel)).result != "-1":
+            await self._call.set_variable(AGENT, "")
+            await self._call.execute("Bridge", channel)
+
+    async def _abandon(self, talk: Talk) -> None:
         """The call is over, or let go of: then a talk goes on without us, and has no outcome."""
+        outcome = talk.errand.outcome
         if not self._telephone.stopping:
-            errand.outcome.set_result("gone")
+            outcome.set_result("gone")
             return
-        errand.outcome.cancel()
-        if not errand.answered:  # it would ring for a caller who hears the dialplan's message
-            await self._telephone.hang_up_channel(errand.channel)
+        outcome.cancel()
+        if not talk.answered:  # it would ring for a caller who hears the dialplan's message
+            for channel in talk.errand.ringing.values():
+                await self._telephone.hang_up_channel(channel)
 
     async def _alternate(self) -> None:
         """Talk with the flow, run errands, until the flow is done. Raises CallGone."""
@@ -216,7 +217,6 @@ class VoiceLeg:
                 raise TelephonyError("its flow does not go on")
             if self._errand is not None:
                 await self._run_errand(self._errand)
-                self._errand = None
                 continue
             try:
                 await self._converse()
@@ -232,6 +232,42 @@ class VoiceLeg:
 
     async def _converse(self) -> None:
         """Connect the channel with our audio, until either side ends that."""
+        async with self._connected() as (audio, application):
+            audio.on_started(self._turns.started)
+            await self._announce(audio)
+            self.recording.tap(audio)
+            audio.on_frame(self._heard)
+            audio.on_key(self._turns.pressed_key)
+            audio.on_drained(self._turns.drained)
+            self._turns.connect(audio)
+            if self._elsewhere:
+                audio.hang_up()
+            try:
+                await self._until_disconnected(application)
+            finally:
+                self._turns.disconnect()
+
+    async def listen_to_music(self, began: Callable[[], None], until: asyncio.Event) -> None:
+        """Let the caller hear music, until then or until the call is to end."""
+        for _ in range(_FAULTS_BORNE):
+            async with self._connected() as (audio, application):
+                audio.loop(self._telephone.music)
+                began()
+                stop = asyncio.ensure_future(until.wait())
+                both: set[asyncio.Future[Any]] = {stop, application}
+                try:
+                    await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
+                finally:
+                    stop.cancel()
+                audio.hang_up()
+                await self._until_disconnected(application)
+            if until.is_set() or self.finished:
+                return
+        raise TelephonyError("the audio connection was lost too often")
+
+    @contextlib.asynccontextmanager
+    async def _connected(self) -> AsyncIterator[tuple[AudioLeg, asyncio.Future[None]]]:
+        """The channel's audio, and the application that ends with it."""
         settings = self._telephone.settings.asterisk
         key = uuid.uuid4()
         connecting = asyncio.ensure_future(self._telephone.audio.expect(key, _AUDIO_TIMEOUT))
@@ -244,29 +280,22 @@ class VoiceLeg:
                 await application
                 raise TelephonyError("Asterisk did not connect the call's audio")
             self._audio = await connecting
-            self._audio.on_started(self._turns.started)
-            await self._announce(self._audio)
-            self._recording.tap(self._audio)
-            self._audio.on_frame(self._heard)
-            self._audio.on_key(self._turns.pressed_key)
-            self._audio.on_drained(self._turns.drained)
-            self._turns.connect(self._audio)
-            if self._elsewhere:
-                self._audio.hang_up()
-            try:
-                await application
-            except TelephonyError as error:
-                if isinstance(error, CallGone) or self._call.cut:
-                    raise
-                # The connection broke; the channel is still there, and gets another.
-                log.warning("audio connection lost", leg=self._leg.id, error=str(error))
+            yield self._audio, application
         finally:
-            self._turns.disconnect()
             if self._audio is not None:
                 self._audio.hang_up()
             self._audio = None
             for pending in (connecting, application):
                 pending.cancel()
+
+    async def _until_disconnected(self, application: asyncio.Future[None]) -> None:
+        try:
+            await application
+        except TelephonyError as error:
+            if isinstance(error, CallGone) or self._call.cut:
+                raise
+            # The connection broke; the channel is still there, and gets another.
+            log.warning("audio connection lost", leg=self._leg.id, error=str(error))
 
     async def _announce(self, audio: AudioLeg) -> None:
         """Tell the caller first if the call is to be recorded."""
@@ -276,10 +305,10 @@ class VoiceLeg:
             await asyncio.wait({self._beginning})
         conversation = self._leg.conversation_id
         if language := self._telephone.runner.wants_recording(conversation):
-            await self._recording.announce(audio, language, conversation, self._leg.id)
+            await self.recording.announce(audio, language, conversation, self._leg.id)
 
     def _heard(self, frame: bytes) -> None:
-        self._recording.heard(frame)
+        self.recording.heard(frame)
         self._turns.heard_frame(frame)
 
     @property
@@ -318,57 +347,52 @@ class VoiceLeg:
         self, extension: str, seconds: float, notify: Callable[[CallEvent], None]
     ) -> str:
         if self._errand is not None:
-            raise TelephonyError(f"call {self._leg.id} rings {self._errand.extension} already")
-        outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._errand = errand = _Errand(f"PJSIP/{extension}", extension, seconds, notify, outcome)
-        if self._audio is not None:
-            self._audio.hang_up()
+            rings = self._errand.errand.extension
+            raise TelephonyError(f"call {self._leg.id} rings {rings} already")
+        target = self._telephone.phones_of(extension)
+        talk = self._set_out(target, extension, seconds, notify)
+        outcome = talk.errand.outcome
         try:
             return await asyncio.shield(outcome)
         except asyncio.CancelledError:
             if self._telephone.stopping:
                 raise
-            errand.called_off = True
-            await self._telephone.hang_up_channel(errand.channel)
+            talk.call_off()
             # The channel is free for the next errand only when Asterisk has ended this one.
             await asyncio.wait({outcome}, timeout=_CALL_OFF_SECONDS)
             raise
 
-    async def _run_errand(self, errand: _Errand) -> None:
-        def follow(event: AmiEvent) -> None:
-            if event.fields.get("Uniqueid") != self._leg.reference:
-                return
-            if event.name == "DialBegin":
-                errand.channel = event.fields.get("DestChannel", "")
-                if errand.called_off:
-                    self._spawn(self._telephone.hang_up_channel(errand.channel))
-                else:
-                    errand.notify(Ringing(errand.extension))
-            elif event.name == "DialEnd" and event.fields.get("DialStatus") == "ANSWER":
-                errand.answered = True
-                if not errand.called_off:
-                    errand.notify(Answered(errand.extension))
-                    if not errand.transfer:  # whom a flow transfers to has been told nothing
-                        self._recording.join(self._call.request.channel, errand.channel)
+    def _set_out(
+        self,
+        target: str,
+        extension: str,
+        seconds: float,
+        notify: Callable[[CallEvent], None],
+        transfer: str = "",
+    ) -> Talk:
+        outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+        errand = Errand(target, extension, seconds, notify, outcome, transfer)
+        self._errand = talk = Talk(self._telephone, self, errand)
+        if self._audio is not None:
+            self._audio.hang_up()
+        return talk
 
-        await self._call.set_variable(_TRANSFER, errand.transfer)
-        if errand.called_off:
-            errand.outcome.set_result("no_answer")
-            return
-        unsubscribe = self._telephone.ami.subscribe(follow)
+    async def _run_errand(self, talk: Talk) -> None:
+        after = After.FLOW
         try:
-            # g: go on in this channel when the agent hangs up first.
-            await self._call.execute("Dial", errand.target, f"{errand.seconds:g}", "g")
-            status = await self._call.get_variable("DIALSTATUS")
+            after = await talk.run()
         finally:
-            unsubscribe()
-            self._recording.part()
-        outcome = _OUTCOMES.get(status, "unavailable")
-        if outcome == "talked" and not errand.answered and not errand.called_off:
-            # The manager link was down when the agent answered.
-            errand.notify(Answered(errand.extension))
-        if not errand.outcome.done():
-            errand.outcome.set_result(outcome)
+            self._returns = talk.returns
+        match after:
+            case After.END:
+                self._finish()
+            case After.FAILED:
+                self._report(Resumed(Channel.VOICE.value))
+            case After.LEFT | After.RETURNS:
+                raise CallGone("the channel has gone elsewhere")
+            case After.FLOW:
+                pass
+        self._errand = None
 
     # --- what a flow asks of the telephone -----------------------------------------------------
 
@@ -381,19 +405,14 @@ class VoiceLeg:
             log.warning("transfer refused", leg=self._leg.id, to=effect.to)
             self._report(TransferEnded(effect.id, "refused"))
             return
-        outcome: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._errand = _Errand(
-            target, effect.to, effect.ring, lambda event: None, outcome, effect.id
-        )
-        if self._audio is not None:
-            self._audio.hang_up()
+        talk = self._set_out(target, effect.to, effect.ring, lambda event: None, effect.id)
 
         def ended(future: asyncio.Future[str]) -> None:
             if not future.cancelled():
                 word = _TRANSFER_OUTCOMES.get(future.result(), "refused")
                 self._report(TransferEnded(effect.id, word))
 
-        outcome.add_done_callback(ended)
+        talk.errand.outcome.add_done_callback(ended)
 
     def _keep(self, effect: Record, message: VoiceMessage) -> None:
         self._spawn(self._store_message(effect, message))
@@ -410,7 +429,8 @@ class VoiceLeg:
 
     async def hang_up(self) -> None:
         """End the talk with the agent if there is one, else the call."""
-        if self._errand is not None and self._errand.channel:
-            await self._telephone.hang_up_channel(self._errand.channel)
-        else:
+        talk = self._errand
+        if talk is None or (await talk.let_go()).result == "refused":
             self._finish()
+            if talk is not None:
+                talk.call_off()

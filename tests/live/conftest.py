@@ -40,10 +40,11 @@ def live_settings() -> Iterator[Callable[..., Settings]]:
     made: list[Settings] = []
 
     def make(**asterisk: Any) -> Settings:
-        ami, agi, audio = free_ports(socket.SOCK_STREAM, 3)
+        ami, agi, audio, http = free_ports(socket.SOCK_STREAM, 4)
         (sip,) = free_ports(socket.SOCK_DGRAM, 1)
         rtp = next(_RTP)
         ports = {"ami_port": ami, "agi_port": agi, "audio_port": audio, "sip_port": sip}
+        ports |= {"http_port": http}
         ports |= {"rtp_start": rtp, "rtp_end": rtp + 199}
         # Not pytest's own: Asterisk's control socket wants a short path.
         folder = Path(tempfile.mkdtemp(prefix="hotline-live-"))
