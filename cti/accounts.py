@@ -1,7 +1,9 @@
 """Agents' logins: argon2 passwords, opaque tokens, and patience that wears out.
 
 Guessing gets slower with every failure, for the address that guesses; the agent elsewhere is not
-locked out by it. An unknown login costs as much time as a known one, and gets the same answer.
+locked out by it. Who guesses one login from many addresses makes strangers to it wait, but not an
+address from which it was logged in to lately. An unknown login costs as much time as a known one,
+and gets the same answer.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import secrets
+from collections import OrderedDict
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -16,6 +19,7 @@ import structlog
 from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
+from ivr import observe
 from ivr.errors import NotAllowed
 from ivr.model import Agent
 from ivr.ports import Clock
@@ -45,6 +49,9 @@ class _Patience:
 
 _ONE_LOGIN = _Patience(free=3, longest=300)
 _ONE_ADDRESS = _Patience(free=20, longest=60)
+_FROM_ANYWHERE = _Patience(free=50, longest=30)
+_KNOWN = 10_000
+"""How many addresses are remembered from which somebody has logged in."""
 
 
 class LoginRefused(NotAllowed):
@@ -61,10 +68,12 @@ class TooManyAttempts(LoginRefused):
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A login that is valid now. `key` identifies it, and cannot be used to log in."""
+    """A login that is valid now. `key` identifies it, and cannot be used to log in; `roles` are the
+    account's as they are now, not as they were at the login."""
 
     login: str
     key: str
+    roles: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,10 +108,12 @@ class Accounts:
         self._nobody = ""
         self._hashing = asyncio.Semaphore(_AT_ONCE)
         self._waiting = 0
+        self._known: OrderedDict[str, None] = OrderedDict()
 
     async def login(self, login: str, password: str, peer: str) -> Login:
         """Raises LoginRefused, or TooManyAttempts. `peer` is the address that asks."""
         if self._waiting >= _WAITING:
+            _refused("guessing", peer)
             raise TooManyAttempts(1)
         self._waiting += 1
         try:
@@ -113,11 +124,12 @@ class Accounts:
             self._waiting -= 1
         if agent is None:
             now = self._clock.now()
-            for name in (_pair(login, peer), peer):
+            for name in (_pair(login, peer), peer, _pair(login, "*")):
                 await self._store.note_login_failure(name, now)
-            log.warning("login refused", peer=peer)
+            _refused("password", peer)
             raise LoginRefused("login or password is wrong")
         await self._store.clear_login_failures(_pair(login, peer))
+        self._remember(_pair(login, peer))
         token = secrets.token_urlsafe(32)
         expires_at = self._clock.now() + TOKEN_LIFE
         await self._store.save_token(_key(token), agent.login, expires_at)
@@ -132,19 +144,31 @@ class Accounts:
         login = await self._store.token_owner(key, self._clock.now())
         if login is None:
             raise LoginRefused("please log in again")
-        return Session(login, key)
+        agent = await self._store.agent(login)
+        return Session(login, key, agent.roles if agent is not None else frozenset())
 
     async def logout(self, session: Session) -> None:
         await self._store.revoke_token(session.key)
 
     async def _be_patient(self, login: str, peer: str) -> None:
         now = self._clock.now()
-        for name, patience in ((_pair(login, peer), _ONE_LOGIN), (peer, _ONE_ADDRESS)):
+        pair = _pair(login, peer)
+        asked = [(pair, _ONE_LOGIN), (peer, _ONE_ADDRESS)]
+        if pair not in self._known:
+            asked.append((_pair(login, "*"), _FROM_ANYWHERE))
+        for name, patience in asked:
             wait = patience.wait(await self._store.login_failures(name, now - _MEMORY))
             # The last failure is younger than the wait: any within it says so.
             since = now - timedelta(seconds=wait)
             if wait and await self._store.login_failures(name, since):
+                _refused("guessing", peer)
                 raise TooManyAttempts(wait)
+
+    def _remember(self, pair: str) -> None:
+        self._known[pair] = None
+        self._known.move_to_end(pair)
+        while len(self._known) > _KNOWN:
+            self._known.popitem(last=False)
 
     async def _checked(self, login: str, password: str) -> Agent | None:
         stored = await self._store.password_hash(login)
@@ -165,6 +189,12 @@ class Accounts:
 
 def _key(token: str) -> str:
     return hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _refused(reason: str, peer: str) -> None:
+    """Count it and log it; not the login, which may be a password in the wrong field."""
+    observe.REFUSED.labels(reason).inc()
+    log.warning("login refused", reason=reason, peer=peer)
 
 
 def _pair(login: str, peer: str) -> str:

@@ -39,6 +39,7 @@ _P, _E = Presence, AgentEvent
 TRANSITIONS: dict[tuple[Presence, AgentEvent], Presence] = {
     (_P.OFFLINE, _E.LOGGED_IN): _P.AWAY,
     (_P.OFFLINE, _E.MISSED): _P.OFFLINE,
+    (_P.OFFLINE, _E.DECLINED): _P.OFFLINE,
     (_P.OFFLINE, _E.SCREENS_LOST): _P.OFFLINE,
     (_P.OFFLINE, _E.LOGGED_OUT): _P.OFFLINE,
     (_P.OFFLINE, _E.FORCED_OUT): _P.OFFLINE,

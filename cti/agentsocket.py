@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import secrets
-from collections.abc import Mapping
-from urllib.parse import urlsplit
 
 import structlog
 from fastapi import WebSocket
@@ -13,7 +11,8 @@ from starlette.websockets import WebSocketDisconnect
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 from cti import protocol
-from cti.accounts import Accounts, LoginRefused, Session
+from cti.access import Door, peer, refused, same_origin
+from cti.accounts import LoginRefused, Session
 from cti.orders import Orders
 from cti.screens import Screen
 from cti.service import Desk
@@ -63,7 +62,7 @@ class SocketProtocol(WebSocketsSansIOProtocol):
 class AgentSocket:
     """One agent's WebSocket."""
 
-    def __init__(self, socket: WebSocket, desk: Desk, accounts: Accounts):
+    def __init__(self, socket: WebSocket, desk: Desk, accounts: Door):
         self._socket = socket
         self._desk = desk
         self._orders = Orders(desk)
@@ -71,6 +70,7 @@ class AgentSocket:
 
     async def serve(self) -> None:
         if not same_origin(self._socket.headers):
+            refused("origin", path="/api/agent", peer=peer(self._socket))
             await self._socket.close(1008)  # before accepting: the browser sees 403
             return
         await self._socket.accept()
@@ -116,10 +116,10 @@ class AgentSocket:
                 return
             case TimeoutError():
                 log.warning("page dropped: it does not read", agent=who.login)
-            case LoginRefused():
+            case NotAllowed():  # the login is over, or its role
                 await self._close(LOGIN_REFUSED)
             case None:
-                await self._close(1008)
+                await self._close(LOGIN_REFUSED if screen.dismissed else 1008)
             case _:
                 log.error("page dropped", agent=who.login, exc_info=error)
                 await self._close(1011)
@@ -164,12 +164,3 @@ class AgentSocket:
                 await self._socket.close(code)
         except (TimeoutError, WebSocketDisconnect, RuntimeError):
             return
-
-
-def same_origin(headers: Mapping[str, str]) -> bool:
-    """A page of ours, or a program that is no browser (and needs a token anyway)."""
-    origin = headers.get("origin")
-    try:
-        return origin is None or urlsplit(origin).netloc == headers.get("host", "")
-    except ValueError:
-        return False

@@ -1,8 +1,8 @@
 """What the designers' page asks of the server: drawings and findings, traffic, versions, and over
 one WebSocket word of every change on disk and a simulator.
 
-Only accounts with the role `designer` or `admin` get in. Nothing here writes: files are the
-designer's own editor's, versions are published by `hotline flows`.
+Who gets in stands in `cti.access`. Nothing here writes: files are the designer's own editor's,
+versions are published by `hotline flows`.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ from __future__ import annotations
 import asyncio
 import difflib
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Query, WebSocket
+from fastapi import APIRouter, Query, WebSocket
 from fastapi.responses import FileResponse
 from pydantic import BaseModel, ConfigDict
 from starlette.exceptions import HTTPException
 
-from cti.accounts import Accounts, Session
-from cti.designersocket import DesignerSocket, allowed
+from cti.access import Door
+from cti.accounts import Accounts
+from cti.designersocket import DesignerSocket
 from cti.workshop import Reading, Sheet, Workshop
 from ivr import traffic
 from ivr.flow import exits, graph, loader
@@ -197,20 +198,14 @@ def router(
     accounts: Accounts,
     store: Store,
     facts: Facts,
-    session: Callable[..., Awaitable[Session]],
 ) -> APIRouter:
-    """Everything under /designer and /api/designer. `session` is the dependency for a login."""
+    """Everything under /designer and /api/designer."""
     routes = APIRouter()
     counting = asyncio.Lock()
     pages: Counter[str] = Counter()
     kept: dict[str, Bundle] = {}
 
-    signed_in = Depends(session)
-
-    async def designer(who: Session = signed_in) -> None:
-        await allowed(store, who)
-
-    only = [Depends(designer)]
+    door = Door(accounts, ("WS", "/api/designer"))
 
     async def sheet(file: str) -> tuple[Reading, Sheet]:
         reading = await workshop.look()
@@ -218,7 +213,7 @@ def router(
             raise HTTPException(404, "there is no such flow file")
         return reading, reading.sheets[file]
 
-    @routes.get("/api/designer/flows", dependencies=only)
+    @routes.get("/api/designer/flows")
     async def flows() -> FlowFiles:
         """The flow files of the folder."""
         reading = await workshop.look()
@@ -233,12 +228,12 @@ def router(
         ]
         return FlowFiles(serial=reading.serial, files=files)
 
-    @routes.get("/api/designer/flows/{file}", dependencies=only)
+    @routes.get("/api/designer/flows/{file}")
     async def drawing(file: str) -> Drawing:
         """A flow, to be drawn, with what the linter finds."""
         return await asyncio.to_thread(_drawing, *await sheet(file))
 
-    @routes.get("/api/designer/flows/{file}/traffic", dependencies=only)
+    @routes.get("/api/designer/flows/{file}/traffic")
     async def counts(file: str, since: datetime) -> TrafficAnswer:
         """How real conversations went through a flow since a moment."""
         _, wanted = await sheet(file)
@@ -257,7 +252,7 @@ def router(
             exits=ways,
         )
 
-    @routes.get("/api/designer/flows/{file}/versions", dependencies=only)
+    @routes.get("/api/designer/flows/{file}/versions")
     async def versions(file: str) -> Versions:
         """What was published of a flow, and what answers."""
         reading, wanted = await sheet(file)
@@ -281,7 +276,7 @@ def router(
             ],
         )
 
-    @routes.get("/api/designer/flows/{file}/differences", dependencies=only)
+    @routes.get("/api/designer/flows/{file}/differences")
     async def differences(
         file: str,
         old: Annotated[str, Query(pattern="^[0-9a-f]{64}$")],
@@ -302,7 +297,7 @@ def router(
 
     @routes.websocket("/api/designer")
     async def live(socket: WebSocket) -> None:
-        await DesignerSocket(socket, workshop, accounts, store, facts, pages).serve()
+        await DesignerSocket(socket, workshop, door, facts, pages).serve()
 
     @routes.get("/designer", include_in_schema=False)
     async def page() -> FileResponse:

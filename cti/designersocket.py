@@ -17,14 +17,9 @@ from fastapi import WebSocket
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from starlette.websockets import WebSocketDisconnect
 
-from cti.accounts import Accounts, LoginRefused, Session
-from cti.agentsocket import (
-    LOGIN_REFUSED,
-    LOGIN_SECONDS,
-    RECHECK_SECONDS,
-    error_message,
-    same_origin,
-)
+from cti.access import Door, peer, refused, same_origin
+from cti.accounts import LoginRefused, Session
+from cti.agentsocket import LOGIN_REFUSED, LOGIN_SECONDS, RECHECK_SECONDS, error_message
 from cti.simulation import Simulation
 from cti.workshop import Reading, Workshop
 from ivr.errors import Conflict, HotlineError, NotAllowed, RemoteProtocolError, StoreError
@@ -32,24 +27,15 @@ from ivr.flow.facts import Facts
 from ivr.flow.loader import FlowErrors
 from ivr.flow.testing.script import Given
 from ivr.model import Channel
-from ivr.store.repo import Store
 
 log = structlog.get_logger(__name__)
 
-ROLES = frozenset({"designer", "admin"})
 MOST_PAGES = 8
 """The most pages that one designer may have open."""
 NO_DESIGNER = 4003
 """The WebSocket close code for a login that is good, but not a designer's."""
 WRITE_SECONDS = 5.0
 _BAD_MESSAGES = 20
-
-
-async def allowed(store: Store, who: Session) -> None:
-    """Raises NotAllowed for a login without the role."""
-    agent = await store.agent(who.login)
-    if agent is None or agent.disabled or not agent.roles & ROLES:
-        raise NotAllowed("this page is for designers; ask for the role `designer`")
 
 
 class _Part(BaseModel):
@@ -98,15 +84,13 @@ class DesignerSocket:
         self,
         socket: WebSocket,
         workshop: Workshop,
-        accounts: Accounts,
-        store: Store,
+        accounts: Door,
         facts: Facts,
         pages: Counter[str],
     ):
         self._socket = socket
         self._workshop = workshop
         self._accounts = accounts
-        self._store = store
         self._facts = facts
         self._pages = pages
         self._changed = asyncio.Event()
@@ -116,6 +100,7 @@ class DesignerSocket:
 
     async def serve(self) -> None:
         if not same_origin(self._socket.headers):
+            refused("origin", path="/api/designer", peer=peer(self._socket))
             await self._socket.close(1008)  # before accepting: the browser sees 403
             return
         await self._socket.accept()
@@ -142,7 +127,6 @@ class DesignerSocket:
         if not isinstance(message, _Login):
             raise LoginRefused("the first message must be a login")
         who = await self._accounts.session(message.token)
-        await allowed(self._store, who)
         if self._pages[who.login] >= MOST_PAGES:
             raise NotAllowed(f"at most {MOST_PAGES} of these pages at once; close another")
         return who
@@ -229,7 +213,6 @@ class DesignerSocket:
             await asyncio.sleep(RECHECK_SECONDS)
             try:
                 await self._accounts.still(who.key)
-                await allowed(self._store, who)
             except StoreError:
                 continue  # the database is away: nobody is thrown out for that
 

@@ -161,6 +161,13 @@ class Floor:
             self.close_screen(screen, signed_out=True)
         return bool(mine)
 
+    def dismiss(self, seat: Seat) -> None:
+        """Throw an agent out: the pages close, and want a new login."""
+        self.apply(seat, AgentEvent.FORCED_OUT)
+        for screen in tuple(seat.screens):
+            screen.dismissed = True
+            self.close_screen(screen)
+
     def apply(self, seat: Seat, event: AgentEvent, reason: str = "") -> None:
         """Let something happen to an agent. Raises Conflict when it cannot be now."""
         before, after = seat.presence, step(seat.presence, event)

@@ -37,6 +37,8 @@ class Screen:
         self._frames: asyncio.Queue[_Frame | None] = asyncio.Queue(_LIMIT)
         self._write_seconds = write_seconds
         self._closed = False
+        self.dismissed = False
+        """Whether the page's login is over, and not only its connection."""
 
     @property
     def closed(self) -> bool:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 
 import structlog
 import uvicorn
-from fastapi import Depends, FastAPI, Header, Query, Request, Response, WebSocket
+from fastapi import Depends, FastAPI, Query, Request, Response, WebSocket
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import FileResponse, JSONResponse, RedirectResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -23,10 +23,12 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cti import designer, directory, playback, protocol
+from cti import access, designer, directory, playback, protocol, staff
+from cti.access import Door, Gate, session
 from cti.accounts import Accounts, LoginRefused, Session, TooManyAttempts
 from cti.agentsocket import INTERNAL, AgentSocket, SocketProtocol, error_message
 from cti.service import Desk
+from cti.supervision import Supervision
 from cti.workshop import Workshop
 from ivr.config import Settings
 from ivr.errors import Conflict, HotlineError, NotAllowed, StoreError
@@ -145,20 +147,16 @@ def create_app(
         redoc_url=None,
         openapi_url="/api/openapi.json",
         responses={"4XX": {"model": ErrorAnswer}, "5XX": {"model": ErrorAnswer}},
+        dependencies=[Depends(Gate(accounts))],
     )
     app.add_middleware(_Guard)
     _map_errors(app)
 
-    async def session(authorization: Annotated[str, Header(max_length=512)] = "") -> Session:
-        scheme, _, token = authorization.partition(" ")
-        if scheme.lower() != "bearer" or not token:
-            raise LoginRefused("please log in")
-        return await accounts.session(token.strip())
-
     signed_in = Depends(session)
     workshop = Workshop(settings.flows_dir, settings.sounds_dir)
-    app.include_router(designer.router(workshop, accounts, store, settings.facts, session))
+    app.include_router(designer.router(workshop, accounts, store, settings.facts))
 
+    app.include_router(staff.router(Supervision(desk), store, desk.clock))
     app.include_router(directory.router(store, desk.clock, session))
 
     if recordings is not None:
@@ -167,8 +165,7 @@ def create_app(
     @app.post("/api/login")
     async def login(wanted: LoginRequest, request: Request) -> LoginAnswer:
         """Log in with a password; the token is good for twelve hours."""
-        peer = request.client.host if request.client else ""
-        fresh = await accounts.login(wanted.login, wanted.password, peer)
+        fresh = await accounts.login(wanted.login, wanted.password, access.peer(request))
         return LoginAnswer(
             token=fresh.token,
             login=fresh.agent.login,
@@ -216,7 +213,7 @@ def create_app(
 
     @app.websocket("/api/agent")
     async def agent(socket: WebSocket) -> None:
-        await AgentSocket(socket, desk, accounts).serve()
+        await AgentSocket(socket, desk, Door(accounts, ("WS", "/api/agent"))).serve()
 
     @app.get("/healthz", include_in_schema=False)
     async def healthz() -> dict[str, str]:
@@ -250,6 +247,8 @@ def create_app(
             raise HTTPException(404, "there is no such page")
         return FileResponse(_PAGE / name, media_type=_ASSETS[name])
 
+    plain = app.openapi
+    app.openapi = lambda: access.describe(plain())  # type: ignore[method-assign]
     return app
 
 
@@ -320,7 +319,12 @@ class _Guard:
             nonlocal started
             if message["type"] == "http.response.start":
                 started = True
-                message = {**message, "headers": [*message.get("headers", []), *_HEADERS]}
+                own = list(message.get("headers", []))
+                named = {name for name, _ in own}
+                message = {
+                    **message,
+                    "headers": [*own, *(each for each in _HEADERS if each[0] not in named)],
+                }
             await send(message)
 
         body = await _body(receive)

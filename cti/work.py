@@ -246,6 +246,7 @@ class Work(ABC):
     async def wrap_up(self) -> None:
         """The agent is done with it."""
         await self._enter(WorkEvent.WRAPPED_UP)
+        await self.note("wrapped_up")
         seat = self.seat
         seat.works.pop(self.conversation_id, None)
         if not seat.works:

@@ -56,7 +56,13 @@ OFFERS = Counter(
 )
 BUS_UP = Gauge("hotline_bus_up", "1 while news from and to the other servers flow")
 BUS_LOST = Counter("hotline_bus_lost_total", "News for other servers that could not be sent")
+REFUSED = Counter(
+    "hotline_refused_total",
+    "Who was not let in, by the reason: password, guessing, token, role or origin",
+    ["reason"],
+)
 SCREENS = Gauge("hotline_agent_screens", "Agents' screens connected now")
+CHATS = Gauge("hotline_chat_pages", "Customers' chat connections open now")
 FIRST_PROMPT = Histogram(
     "hotline_first_prompt_seconds", "From answering a call to its first sample", buckets=_FAST
 )

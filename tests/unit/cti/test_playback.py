@@ -84,7 +84,6 @@ async def site(world: World, tmp_path: Path) -> AsyncIterator[Site]:
         ("ada", {"call", "message"}),
         ("ann", {"message"}),
         ("bob", set()),
-        ("dee", set()),
     ],
 )
 async def test_everyone_is_given_what_they_may_hear(
