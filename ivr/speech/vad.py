@@ -35,11 +35,13 @@ _UNHEARD = 4  # frames of silence that were before the first
 
 _LIKELY, _PITCHED = 0.6, 0.8  # a first frame has both of these,
 _LIKELIER, _HALF_PITCHED = 0.8, 0.5  # or these,
-_CERTAIN = 0.97  # or this
+_CERTAIN = 0.97  # or this;
+_BOTH_LIKELY, _BOTH_PITCHED = 0.7, 0.7  # or it and the one before have this together, and this each
 _GOES_ON = 0.35  # the likelihood of a frame in the middle of speech
 _HISSING = 0.8  # the share of a hiss above 2 kHz
 _HISS_FRAMES = 2
 _HISS_PITCH = 0.6  # a hiss has less; a whistle or a fax's tone has more
+_SOFT_HISS, _HISS_LIKELY = 0.7, 0.1  # one frame will do where the network does not rule it out
 
 _SOME_ECHO = 0.25  # with more than this explained, what is left must have a voice's pitch
 
@@ -71,6 +73,7 @@ class VoiceDetector:
         self._states: list[Any] = []
         self._turn = 0
         self._hiss = 0
+        self._before = 0.0, 0.0  # how likely and how pitched the last frame was, if it was loud
 
     def voiced(self, frame: bytes, speaking: bool = False) -> bool:
         """Judge the next frame; what is not a whole frame is silence. While somebody is `speaking`
@@ -90,6 +93,7 @@ class VoiceDetector:
         likely = self._likely(loud)
         if not loud:
             self._hiss = 0
+            self._before = 0.0, 0.0
             return False
         if not (likely >= _GOES_ON if speaking else self._begins(likely)):
             return False
@@ -144,16 +148,23 @@ class VoiceDetector:
 
     def _begins(self, likely: float) -> bool:
         last = self._last(3)
-        if _share_above_2_khz(last[-_FRAME:]) >= _HISSING and _pitched(last) < _HISS_PITCH:
-            self._hiss += 1
-        else:
-            self._hiss = 0
-        if self._hiss >= _HISS_FRAMES or likely >= _CERTAIN:
-            return True
-        if likely < _LIKELY:
-            return False
         pitched = _pitched(last)
-        return pitched >= _PITCHED or (likely >= _LIKELIER and pitched >= _HALF_PITCHED)
+        hiss = _share_above_2_khz(last[-_FRAME:]) if pitched < _HISS_PITCH else 0.0
+        self._hiss = self._hiss + 1 if hiss >= _HISSING else 0
+        (likely_before, pitched_before), self._before = self._before, (likely, pitched)
+        return (
+            self._hiss >= _HISS_FRAMES
+            or (hiss >= _SOFT_HISS and max(likely, likely_before) >= _HISS_LIKELY)
+            or likely >= _CERTAIN
+            or (likely >= _LIKELY and pitched >= _PITCHED)
+            or (likely >= _LIKELIER and pitched >= _HALF_PITCHED)
+            # The network's two chains of windows do not rise at once: what one of them has found
+            # 20 ms ago is not forgotten.
+            or (
+                likely + likely_before >= _BOTH_LIKELY
+                and min(pitched, pitched_before) >= _BOTH_PITCHED
+            )
+        )
 
     def _echoes(self, far: Samples, gate: float) -> bool:
         """Whether it is our own prompt that comes back, with nothing more behind it than noise."""
