@@ -16,6 +16,9 @@ export class Part extends LitElement {
 
   createRenderRoot() { return this; }
 
+  // What has just been taken off the page may no longer find what it would show.
+  shouldUpdate() { return this.isConnected; }
+
   connectedCallback() {
     super.connectedCallback();
     desk.addEventListener("change", this._drawAgain);
