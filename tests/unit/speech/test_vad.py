@@ -94,7 +94,7 @@ def test_a_voice_is_speech_at_any_usual_level(name: str, dbfs: float) -> None:
 
 
 def test_nineteen_words_of_twenty_are_speech_within_120_ms() -> None:
-    files = sorted(DATA.glob("*-dev/*.wav"))[::4]
+    files = sorted(DATA.glob("*-dev/*.wav"))
     if not files and "CI" not in os.environ:
         pytest.skip("no recorded speech beside the project")
     late = 0
