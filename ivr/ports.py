@@ -166,15 +166,6 @@ class LegPort(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Ringing:
-    """The agent's phone has begun to ring."""
-
-    extension: str
-
-
-@dataclass(frozen=True, slots=True)
-class Answered:
-@dataclass(frozen=True, slots=True)
 class Wrote:
     """A text is in the thread, or has a new status."""
 
@@ -214,6 +205,15 @@ class TextLeg(LegPort, Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Ringing:
+    """The agent's phone has begun to ring."""
+
+    extension: str
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
     """The agent and the caller are connected."""
 
     extension: str
@@ -372,15 +372,6 @@ class Desk(Protocol):
         """What to put into the call record. Ask after `withdraw`, when the caller is gone."""
         ...
 
-
-class Bus(Protocol):
-    """Carries news between the servers that share a database. News may be lost: what must not be
-    stands in the database, and whoever missed the news finds it there a second later."""
-
-    def publish(self, topic: str, body: Mapping[str, Any]) -> None:
-        """Tell everybody who listens, ourselves included. Never blocks and never raises."""
-        ...
-
     async def wrote(self, conversation_id: str, news: TextNews) -> None:
         """Something happened in a thread: whoever has it on a screen sees it now, and so do the
         customer's connections at other servers."""
@@ -405,6 +396,15 @@ class Threads(Protocol):
 
     def show(self, conversation_id: str, news: TextNews) -> None:
         """Bring to the customer's connections here what another server told of."""
+        ...
+
+
+class Bus(Protocol):
+    """Carries news between the servers that share a database. News may be lost: what must not be
+    stands in the database, and whoever missed the news finds it there a second later."""
+
+    def publish(self, topic: str, body: Mapping[str, Any]) -> None:
+        """Tell everybody who listens, ourselves included. Never blocks and never raises."""
         ...
 
     def subscribe(
