@@ -73,6 +73,7 @@ def install_reactor() -> Any:
 
     punctual.go_first()
     running: Any = reactor
+    punctual.keep_time(running)
     running.startRunning(installSignalHandlers=False)
     return running
 

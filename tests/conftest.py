@@ -9,6 +9,8 @@ from typing import Any
 import pytest_asyncio
 from twisted.internet import asyncioreactor
 
+from ivr.telephony import punctual
+
 
 @pytest_asyncio.fixture(scope="session", loop_scope="session")
 async def reactor() -> AsyncIterator[Any]:
@@ -17,5 +19,6 @@ async def reactor() -> AsyncIterator[Any]:
     from twisted.internet import reactor as installed
 
     running: Any = installed
+    punctual.keep_time(running)
     running.startRunning(installSignalHandlers=False)
     yield running

@@ -12,6 +12,7 @@ import gc
 import itertools
 import os
 from pathlib import Path
+from typing import Any
 
 import structlog
 
@@ -72,6 +73,12 @@ def _first(thread: int, priority: int, flags: int) -> bool:
         log.info("calls have no priority over the machine's other work", reason=str(error))
         return False
     return True
+
+
+def keep_time(reactor: Any) -> None:
+    """Have Twisted's timers and the audio clock go by the running loop's clock, as all else does:
+    Twisted's own is the time of day, which a machine may set at any time."""
+    reactor.seconds = asyncio.get_running_loop().time
 
 
 def settle() -> None:

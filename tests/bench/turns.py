@@ -38,7 +38,7 @@ from ivr.speech.recognition import Recognition
 from ivr.speech.tts import Voices
 from ivr.speech.vad import VoiceDetector
 from ivr.store.repo import Store
-from ivr.telephony import fastagi, media, pbx
+from ivr.telephony import fastagi, media, pbx, punctual
 from ivr.telephony.asterisk import Ami
 from ivr.telephony.softphone import PhoneCall
 from ivr.telephony.telephone import Telephone
@@ -207,6 +207,7 @@ def _reactor(loop: asyncio.AbstractEventLoop) -> Any:
     from twisted.internet import reactor
 
     running: Any = reactor
+    punctual.keep_time(running)
     running.startRunning(installSignalHandlers=False)
     return running
 

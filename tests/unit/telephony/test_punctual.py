@@ -7,8 +7,10 @@ import gc
 import os
 import subprocess
 import sys
+from typing import Any
 
 import pytest
+from twisted.internet.asyncioreactor import AsyncioSelectorReactor
 
 from ivr.observe import LOOP_BLOCKED
 from ivr.telephony import punctual
@@ -78,3 +80,13 @@ async def test_a_block_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(0)
     watching.cancel()
     assert observed == [pytest.approx(0.48)]
+
+
+async def test_twisted_goes_by_the_clock_of_the_loop() -> None:
+    loop = asyncio.get_running_loop()
+    reactor: Any = AsyncioSelectorReactor(loop)
+    punctual.keep_time(reactor)
+    assert reactor.seconds() == pytest.approx(loop.time(), abs=1)
+    called = asyncio.Event()
+    reactor.callLater(0.001, called.set)
+    await asyncio.wait_for(called.wait(), 5)
