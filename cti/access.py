@@ -56,6 +56,8 @@ TABLE: Mapping[Way, Roles] = {
     ("GET", "/designer"): _PUBLIC,
     ("GET", "/designer/{name:path}"): _PUBLIC,
     ("GET", "/wallboard"): _PUBLIC,
+    ("GET", "/chat"): _PUBLIC,
+    ("GET", "/chat/{name}"): _PUBLIC,
     ("WS", "/api/chat"): _PUBLIC,
     # everybody who is logged in
     ("POST", "/api/logout"): _ANYBODY,

@@ -20,12 +20,15 @@ import structlog
 import uvicorn
 from twisted.internet import asyncioreactor
 
+from cti import chatpages
 from cti.accounts import Accounts
+from cti.chatsocket import ChatDoor
 from cti.screenpop import ConversationView
 from cti.service import Desk
 from cti.web import create_app, server_config
 from ivr import observe
 from ivr.bus import MemoryBus, RedisBus
+from ivr.channels.webchat import Webchat
 from ivr.clock import SystemClock as SystemClock
 from ivr.config import Settings
 from ivr.errors import HotlineError, SettingsError
@@ -48,6 +51,7 @@ from ivr.telephony.extension import Extension
 from ivr.telephony.phones import Phones
 from ivr.telephony.telephone import Telephone
 from ivr.telephony.turn import KEYS_ALONE
+from ivr.texting import Texting
 
 log = structlog.get_logger(__name__)
 
@@ -117,8 +121,16 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
 
         sealer = Sealer(settings.state_dir / "sealing.key")
         runner = Runner(
-            store, library, fetcher, sealer, clock, settings.facts, settings.redial_seconds
+            store,
+            library,
+            fetcher,
+            sealer,
+            clock,
+            settings.facts,
+            settings.redial_seconds,
+            settings.chat.silence_hours * 3600,
         )
+        texting = Texting(store, runner, clock)
         recordings = Recordings(store, settings.recordings_dir, settings.recording, clock)
         stack.push_async_callback(recordings.close)
         rest = prompts, recognition, clock, hold_music(), recordings
@@ -137,6 +149,7 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
             bus,
             settings.region,
             settings.server_id,
+            texts=texting,
         )
         runner.attach(desk)
         observe.TASKS.set_function(lambda: len(asyncio.all_tasks()))
@@ -171,6 +184,8 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         app = create_app(
             desk, accounts, store, settings, ready, lambda: recognition.states, recordings
         )
+        chats = Webchat(store, runner, texting, clock)
+        app.include_router(chatpages.router(ChatDoor(chats, settings.chat, clock)))
         web = _Web(server_config(app))
         serving = asyncio.ensure_future(web.serve(sockets=[web_socket]))
         stack.push_async_callback(_stop_web, web, serving)

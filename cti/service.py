@@ -16,6 +16,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
+from datetime import timedelta
 from typing import Any, cast
 
 import structlog
@@ -122,10 +123,31 @@ class Desk:
     async def start(self) -> None:
         """Take up the last run's agents; the customers come back by themselves (`enqueue`), and
         what was offered waits again when its lease is over."""
+        texts: list[Ticket] = []
         if not self.store.shared:
             # Nobody else can have taken these up, and who could was us.
+            texts = await self.store.texts_in_hand()
             await self.store.forget_offers()
         await self.floor.start()
+        await self._texts_again(texts)
+
+    async def _texts_again(self, texts: list[Ticket]) -> None:
+        """Whom an agent was writing with is theirs again, at their next place: nobody has hung up."""
+        until = self.clock.now() + timedelta(seconds=self.settings.reserve_seconds)
+        for ticket in texts:
+            first, _, number = ticket.id.partition("~")
+            again = replace(
+                ticket,
+                id=f"{first}~{int(number or 0) + 1}",
+                agent="",
+                offered_at=None,
+                status="waiting",
+                stage="",
+                server=self.server,
+                reserved=ticket.agent,
+                reserved_until=until,
+            )
+            await self.store.put_ticket(again)
 
     async def run(self) -> None:
         """Let time pass, until cancelled."""

@@ -76,6 +76,9 @@ _HEADERS = [
 
 _TRUSTED = "require-trusted-types-for 'script'; trusted-types lit-html"
 
+_ELSEWHERE = b"cross-origin-resource-policy"
+_SHARED = [header for header in _HEADERS if header[0] != _ELSEWHERE]
+
 
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid")

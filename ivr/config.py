@@ -196,6 +196,25 @@ class QueueSettings(_Section):
     )
 
 
+class ChatSettings(_Section):
+    """Chat on web pages and in apps."""
+
+    enabled: bool = Field(True, description="whether customers may chat")
+    origins: tuple[Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")], ...] = Field(
+        (), description="websites that may show the chat, like https://www.example.com; ours may"
+    )
+    connections: int = Field(1000, ge=1, description="customers' pages connected at once")
+    begun_at_once: int = Field(
+        30, ge=1, description="conversations that one network address may begin at once"
+    )
+    silence_hours: float = Field(
+        24,
+        gt=0,
+        le=8760,
+        description="without a text for so long a conversation with the flow ends",
+    )
+
+
 class RecordingSettings(_Section):
     """Calls of flows that say `record_calls`, and the messages that callers leave."""
 
@@ -337,6 +356,7 @@ class Settings(BaseSettings):
     speech: SpeechSettings = SpeechSettings()
     queue: QueueSettings = QueueSettings()
     recording: RecordingSettings = RecordingSettings()
+    chat: ChatSettings = ChatSettings()
 
     @classmethod
     def settings_customise_sources(

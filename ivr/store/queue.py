@@ -138,6 +138,13 @@ class Queue(Database):
         query = _in_hand().where(tickets.c.agent == login)
         return await self._read(lambda db: [_ticket(row) for row in db.execute(query)])
 
+    async def texts_in_hand(self) -> list[Ticket]:
+        """Text conversations that agents have, oldest first."""
+        query = _in_hand().where(
+            tickets.c.status == "served", tickets.c.stage != "wrap_up", tickets.c.kind != Kind.CALL
+        )
+        return await self._read(lambda db: [_ticket(row) for row in db.execute(query)])
+
     async def lease_ticket(self, ticket: Ticket, until: datetime) -> bool:
         """Follow an offer up: nobody puts it back in line before `until`. False when it is no
         longer offered to this agent."""
