@@ -16,25 +16,15 @@ import structlog
 
 from cti import protocol
 from cti.agents import AgentEvent
-from cti.consultwork import ConsultWork
 from cti.floor import Seat
-from cti.popcard import Party
-from cti.work import Work, Workplace
+from cti.talkwork import TalkWork
+from cti.work import Workplace
 from cti.works import Stage, WorkEvent, step
 from ivr import observe
 from ivr.errors import CallGone, HotlineError
-from ivr.flow.events import AgentJoined, AgentLeft
+from ivr.flow.events import AgentJoined
 from ivr.model import Leg, Ticket
-from ivr.ports import (
-    Answered,
-    CallEvent,
-    Consulted,
-    Held,
-    Muted,
-    Parked,
-    PhoneSystem,
-    Ringing,
-)
+from ivr.ports import Answered, CallEvent, Ringing
 
 log = structlog.get_logger()
 
@@ -52,29 +42,21 @@ _UNANSWERED: Mapping[str, tuple[AgentEvent | None, str]] = {
     "unavailable": (AgentEvent.MISSED, "unavailable"),
     "declined": (AgentEvent.DECLINED, "declined"),
     "gone": (None, ""),
+    "withdrawn": (None, ""),
     "failed": (None, ""),
 }
 
 
-class CallWork(Work):
+class CallWork(TalkWork):
     """One offer of a caller to an agent, up to the end of its wrap-up."""
 
     def __init__(self, place: Workplace, ticket: Ticket, seat: Seat):
         super().__init__(place, ticket, seat)
-        self.leg: Leg | None = None
-        self.passed_on = ""
-        self.consulted: ConsultWork | None = None
-        self._calls: PhoneSystem = place.calls(ticket.server)
         self._picked_at = ticket.offered_at or place.clock.now()
         self._picked = place.clock.monotonic()
         self._ring: asyncio.Task[str] | None = None
         self._stopped = ""
         self._seen = asyncio.Event()
-
-    @property
-    def calls(self) -> PhoneSystem:
-        """The telephone of the server that has the caller."""
-        return self._calls
 
     def seen(self) -> None:
         """The agent's screen shows the pop."""
@@ -103,26 +85,28 @@ class CallWork(Work):
             event, why = _UNANSWERED.get(outcome, _UNANSWERED["unavailable"])
             await self._conclude_not_taken(outcome, event, why)
             return outcome
-        if self.consulted is not None:
-            self.consulted.end("talked")
-        if self.outcome:  # the talk went on with somebody else
-            return self.outcome
-        outcome = self.passed_on or ("transferred" if outcome == "transferred" else "talked")
-        await self._conclude_taken(outcome)
-        if not self.customer_gone and outcome == "talked":
-            self._place.tell(self.ticket, AgentLeft(self.ticket.id, self.seat.agent.login))
-        return outcome
+        holder = self.holder
+        if holder is self:
+            return await self._finish(outcome)
+        holder.end(outcome)  # the talk went on with a colleague
+        return self.outcome
+
+    def end(self, outcome: str) -> None:
+        """What ends this one is the call's own end."""
+
+    async def is_consulted(self, state: str) -> None:
+        """Nobody is rung to be consulted by an offer."""
 
     async def _bring_together(self) -> str:
         place, ticket, seat = self._place, self.ticket, self.seat
         lease = place.settings.ring_seconds + 2 * RING_SLACK
-        ours, (card, self.leg) = await asyncio.gather(
+        ours, (_, self.leg) = await asyncio.gather(
             place.store.lease_ticket(ticket, place.clock.now() + timedelta(seconds=lease)),
             self.gather(),
         )
-        if not ours:
-            return "gone"
-        if not await seat.show(protocol.Pop(card=card)):
+        if not ours:  # it waits again, or is somebody else's
+            return "withdrawn"
+        if not await seat.show(protocol.Pop(card=self.card())):
             return "unavailable"
         observe.POP.observe(place.clock.monotonic() - self._picked)
         shown_at = place.clock.now()
@@ -139,13 +123,15 @@ class CallWork(Work):
         events: asyncio.Queue[CallEvent | None] = asyncio.Queue()
 
         def notify(event: CallEvent) -> None:
+            if self._stopped and not self.taken:
+                return  # they were let go of in the same moment
             if isinstance(event, Answered):
                 self.mark_taken()  # at once, not when the queue is read
             events.put_nowait(event)
 
         seconds = self._place.settings.ring_seconds
         extension = self.seat.agent.extension
-        ring = asyncio.ensure_future(self._calls.ring(leg.id, extension, seconds, notify))
+        ring = asyncio.ensure_future(self.calls.ring(leg.id, extension, seconds, notify))
         self._ring = ring
         ring.add_done_callback(lambda _: events.put_nowait(None))
         overdue = asyncio.get_running_loop().call_later(seconds + RING_SLACK, self._give_up)
@@ -171,52 +157,28 @@ class CallWork(Work):
     # --- what Asterisk tells ---------------------------------------------------------------------
 
     async def _happened(self, event: CallEvent) -> None:
-        match event:
-            case Ringing():
-                await self._on_ringing()
-            case Answered() if self.stage in (Stage.OFFERED, Stage.RINGING):
-                await self._on_answered()
-            case Held() if self.connected:
-                await self._enter(WorkEvent.HELD if event.on else WorkEvent.RETRIEVED)
-                await self.note("held" if event.on else "retrieved")
-            case Muted():
-                self.muted = event.on
-            case Consulted():
-                await self._on_consulted(event)
-            case Parked():
-                self.passed_on = "transferred"
-                await self.note("parked", place=event.place)
-            case _:
-                pass
-        self.show_card()
+        try:
+            match event:
+                case Ringing():
+                    await self._on_ringing()
+                case Answered():
+                    await self._on_answered()
+                case _:
+                    await self.holder.happened(event)
+        except Exception:  # the talk is not to end for what cannot be shown of it
+            log.exception("call's news not taken", conversation=self.conversation_id)
 
     async def _on_ringing(self) -> None:
+        if self.stage is not Stage.OFFERED:
+            return
         self.stage = step(self.stage, WorkEvent.RANG)
-        self.seat.send(
-            protocol.PhoneRinging(
-                conversation=self.conversation_id, seconds=self._place.settings.ring_seconds
-            )
-        )
+        seconds = self._place.settings.ring_seconds
+        self.seat.send(protocol.PhoneRinging(conversation=self.conversation_id, seconds=seconds))
         await self.note("rang")
+        self.show_card()
 
     async def _on_answered(self) -> None:
+        if self.stage not in (Stage.OFFERED, Stage.RINGING):
+            return
         self._place.tell(self.ticket, AgentJoined(self.ticket.id, self.seat.agent.login))
         await self._taken()
-
-    async def _on_consulted(self, event: Consulted) -> None:
-        if self.consulted is not None:
-            await self.consulted.consulted(event.state)
-        party = Party(role="consulted", number=event.number)
-        match event.state:
-            case "ringing":
-                self.consult = party.model_copy(update={"state": "ringing"})
-            case "talking":
-                self.consult = party
-            case "joined":
-                self.consult = None
-                self.parties = (*self.parties, party)
-            case "took_over" if not self.outcome:
-                await self._conclude_taken("transferred")
-            case _:
-                self.consult = self.consulted = None
-                self.parties = tuple(one for one in self.parties if one.number != event.number)

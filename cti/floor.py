@@ -22,7 +22,7 @@ from cti.screens import Screen, Stream
 from ivr import observe
 from ivr.errors import HotlineError
 from ivr.model import Agent, AgentPresence
-from ivr.ports import Clock
+from ivr.ports import ActionOutcome, Clock
 from ivr.store.repo import Store
 
 if TYPE_CHECKING:
@@ -40,7 +40,8 @@ third of that."""
 
 @dataclass(slots=True)
 class Seat:
-    """One agent at work: presence, screens, their news, and the conversations in hand by id."""
+    """One agent at work: presence, screens, their news, the conversations in hand by id, and what
+    became of their latest orders."""
 
     agent: Agent
     since: datetime
@@ -51,7 +52,7 @@ class Seat:
     stream: Stream = field(default_factory=Stream)
     lost_at: float | None = None
     works: dict[str, Work] = field(default_factory=dict)
-    last_conversation: str = ""
+    answered: dict[str, asyncio.Future[ActionOutcome]] = field(default_factory=dict)
     stored: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     def send(self, message: ServerMessage) -> None:

@@ -6,8 +6,8 @@ them of their place, and takes them out of line when nobody can serve them or th
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -20,7 +20,7 @@ from cti.works import Load, Stage, room
 from ivr import observe
 from ivr.config import QueueSettings
 from ivr.errors import HotlineError
-from ivr.flow.events import AgentLeft, Enqueue, Event, QueueFailed, QueueMoved
+from ivr.flow.events import AgentJoined, AgentLeft, Enqueue, Event, QueueFailed, QueueMoved
 from ivr.model import KINDS, AtWork, Kind, Ticket
 from ivr.ports import Clock
 from ivr.store.repo import Store
@@ -32,6 +32,17 @@ PLACE_SECONDS = 30.0
 
 TAKE_UP_SECONDS = 3.0
 """How long an offer waits for the agent's server to take it up."""
+
+NOBODY = "#"
+"""For whom a ticket is kept that nobody is to have yet: no login is called so."""
+
+_STAFF_SECONDS = 1.0
+_TALKS_SECONDS = 30.0
+"""How old what is known of all servers' agents, and of the last hour's talks, may be."""
+
+_NEWS_SECONDS = 3
+"""So often, a second each, what the database has of a customer's talk is seen before it is told for
+the agent's server, whose own news may have been lost."""
 
 _HOUR = timedelta(hours=1)
 
@@ -56,6 +67,7 @@ class Line:
         settings: QueueSettings,
         server: str,
         tell: Callable[[Ticket, Event], None],
+        is_closed: Callable[[], bool] = lambda: False,
     ):
         self._store = store
         self._journal = journal
@@ -65,8 +77,14 @@ class Line:
         self._tell = tell
         self._entering: dict[str, Ticket] = {}
         self._places: dict[str, _Place] = {}
-        self._busy: deque[tuple[datetime, float]] = deque(maxlen=1000)
+        self._is_closed = is_closed
+        self._with_person: dict[str, int] = {}
+        self._talks: Sequence[float] = ()
+        self._talks_read = -_TALKS_SECONDS
+        self._staff: Sequence[AtWork] = ()
+        self._staff_read = -_STAFF_SECONDS
         self.waiting = 0
+        self.by_kind: Mapping[Kind, int] = {}
         self.oldest: datetime | None = None
 
     # --- coming and going ------------------------------------------------------------------------
@@ -75,7 +93,7 @@ class Line:
         """Take a place in line. The same id again is the same place; False when there is none to
         take any more."""
         place = self._places.get(conversation_id)
-        if place is None or place.ticket.id != wanted.id:
+        if place is None or place.ticket.place != wanted.id:
             ticket = await self._take_place(conversation_id, wanted)
             if ticket is None:
                 return False
@@ -85,18 +103,20 @@ class Line:
         place.ahead = -1
         return True
 
-    def join(self, ticket: Ticket) -> None:
-        """A customer of ours waits again, as when transferred."""
-        self._places[ticket.conversation_id] = _Place(ticket)
-
     def served(self, conversation_id: str) -> None:
         """A person has them."""
         self._places.pop(conversation_id, None)
+        self._with_person[conversation_id] = 0
+
+    def given_back(self, conversation_id: str) -> None:
+        """The person is done, and they are the flow's again."""
+        self._with_person.pop(conversation_id, None)
 
     async def leave(self, conversation_id: str, reason: str) -> list[Ticket]:
         """Take them out of line. Returns what was in line, as it stood. Idempotent."""
         self._entering.pop(conversation_id, None)
         self._places.pop(conversation_id, None)
+        self._with_person.pop(conversation_id, None)
         stood: list[Ticket] = []
 
         async def withdraw() -> None:
@@ -104,14 +124,17 @@ class Line:
 
         await self._journal.best_effort(withdraw())
         for ticket in stood:
-            waited = max(0.0, (self._clock.now() - ticket.enqueued_at).total_seconds())
-            body = {"reason": reason, "waited": waited, "ticket": ticket.id}
-            await self._journal.note(conversation_id, "dequeued", body)
+            await self._note_left(ticket, reason)
         return stood
 
-    def was_busy(self, seconds: float) -> None:
-        """How long a customer kept an agent busy, for the estimates of the next hour."""
-        self._busy.append((self._clock.now(), seconds))
+    async def _note_left(self, ticket: Ticket, reason: str) -> None:
+        waited = max(0.0, (self._clock.now() - ticket.enqueued_at).total_seconds())
+        body = {"reason": reason, "waited": waited, "ticket": ticket.id}
+        await self._journal.note(ticket.conversation_id, "dequeued", body)
+
+    def staff_changed(self) -> None:
+        """Somebody has come or gone: what is known of the agents is to be read anew."""
+        self._staff_read = -_STAFF_SECONDS
 
     async def _take_place(self, conversation_id: str, wanted: Enqueue) -> Ticket | None:
         """The ticket as stored; None when there is no place to take any more."""
@@ -127,8 +150,18 @@ class Line:
         )
         self._entering[conversation_id] = new
         try:
-            kind = await self._kind(conversation_id)
-            ticket = await self._store.put_ticket(replace(new, kind=kind))
+            before = await self._store.tickets_of(conversation_id)
+            last = next((one for one in reversed(before) if one.place == new.place), None)
+            if last is None and (reason := await self._refusal()):
+                if self._entering.get(conversation_id) is new:
+                    self._tell(new, QueueFailed(new.id, reason))
+                return None
+            if last is not None and last.handover:  # they had been passed on: that is their place
+                kept = replace(last, server=self._server)
+                ticket = await self._store.put_ticket(kept)
+            else:
+                kind = await self._kind(conversation_id)
+                ticket = await self._store.put_ticket(replace(new, kind=kind))
             if self._entering.get(conversation_id) is not new:
                 # Withdrawn meanwhile, unless the same was asked for twice at once.
                 if conversation_id not in self._entering and conversation_id not in self._places:
@@ -137,10 +170,25 @@ class Line:
         finally:
             if self._entering.get(conversation_id) is new:
                 del self._entering[conversation_id]
-        if ticket.status == "served":  # a talk with a person that did not survive a crash
-            self._tell(ticket, AgentLeft(ticket.id, ticket.agent))
+        if ticket.status in ("served", "passed"):
+            self._is_served(ticket)
             return None
         return ticket
+
+    def _is_served(self, ticket: Ticket) -> None:
+        """Who asks for a place has been with a person already: a chat may go on, also when the
+        customer's server had to be started again; a talk has not survived that."""
+        if ticket.kind is not Kind.CALL and ticket.stage in (Stage.ACTIVE, Stage.HELD):
+            self._tell(ticket, AgentJoined(ticket.id, ticket.agent))
+        else:
+            self._tell(ticket, AgentLeft(ticket.id, ticket.agent))
+
+    async def _refusal(self) -> str:
+        """Why nobody new is put in line now, "" when they are."""
+        if self._is_closed():
+            return "closed"
+        longest = self._settings.longest_line
+        return "full" if longest and await self._store.in_line() >= longest else ""
 
     async def _kind(self, conversation_id: str) -> Kind:
         """What the customer is on. Somebody on the telephone is to be talked with, whatever else
@@ -156,31 +204,73 @@ class Line:
         """Bring it up to date: who cannot be served leaves, and the others hear of their place."""
         now = self._clock.now()
         waiting = await self._store.waiting_tickets()
-        self.waiting = len(waiting)
-        self.oldest = min((ticket.enqueued_at for ticket in waiting), default=None)
-        observe.WAITING.set(self.waiting)
-        if not self._places:
-            return
-        staff = [seat for seat in await self._store.seats(now) if there(seat)]
+        self._measure(waiting, now)
+        ours = [ticket for ticket in waiting if self._is_ours(ticket)]
+        if ours:
+            await self._look_at_staff(now)
         ahead = 0
-        seen = set()
         for ticket in waiting:
             place = self._places.get(ticket.conversation_id)
-            if place is None or place.ticket.id != ticket.id:
+            if place is None or place.ticket.id != ticket.id or ticket.reserved == NOBODY:
                 ahead += 1
                 continue
-            seen.add(ticket.conversation_id)
             place.ticket = ticket
             waited = (now - ticket.enqueued_at).total_seconds()
-            if not any(could_serve(seat, ticket) for seat in staff):
+            if not any(could_serve(seat, ticket) for seat in self._staff):
                 await self._fail(ticket, "nobody")
             elif waited >= self._settings.longest_wait_seconds:
                 await self._fail(ticket, "timeout")
             else:
-                self._tell_place(place, ahead, waited, len(staff))
+                await self._tell_place(place, ahead, waited)
                 ahead += 1
-        for conversation_id in self._places.keys() - seen:
+        for conversation_id in self._places.keys() - {one.conversation_id for one in ours}:
             await self._look_after(conversation_id)
+
+    def _is_ours(self, ticket: Ticket) -> bool:
+        """Whether this customer is at this server. One who waits again after an agent had them, at
+        whichever server, is looked after from now on."""
+        place = self._places.get(ticket.conversation_id)
+        if place is not None and place.ticket.id == ticket.id:
+            return True
+        if ticket.server != self._server or not ticket.handover:
+            return False
+        self._with_person.pop(ticket.conversation_id, None)
+        self._places[ticket.conversation_id] = _Place(ticket)
+        return True
+
+    def _measure(self, waiting: Sequence[Ticket], now: datetime) -> None:
+        self.waiting = len(waiting)
+        self.by_kind = Counter(ticket.kind for ticket in waiting)
+        self.oldest = min((ticket.enqueued_at for ticket in waiting), default=None)
+        observe.WAITING.set(self.waiting)
+        for kind in Kind:
+            observe.WAITING_BY_KIND.labels(kind.value).set(self.by_kind.get(kind, 0))
+        longest = (now - self.oldest).total_seconds() if self.oldest else 0.0
+        observe.LONGEST_WAIT.set(max(0.0, longest))
+
+    async def _look_at_staff(self, now: datetime) -> None:
+        at = self._clock.monotonic()
+        if at - self._staff_read >= _STAFF_SECONDS:
+            self._staff_read = at
+            self._staff = [seat for seat in await self._store.seats(now) if there(seat)]
+
+    async def catch_up(self) -> None:
+        """Tell what agents' servers have told in vain, or could not tell any more: that a customer
+        of ours is with a person no longer. Call it every second."""
+        for conversation_id in list(self._with_person):
+            tickets = await self._store.tickets_of(conversation_id)
+            if conversation_id not in self._with_person:
+                continue
+            if any(_in_good_hands(ticket) for ticket in tickets):
+                self._with_person[conversation_id] = 0
+                continue
+            self._with_person[conversation_id] += 1
+            had = [ticket for ticket in tickets if ticket.status in ("served", "passed")]
+            last = max(had, key=lambda ticket: ticket.handover, default=None)
+            if self._with_person[conversation_id] > _NEWS_SECONDS and last is not None:
+                del self._with_person[conversation_id]
+                if last.status == "served":  # and not passed on, to where they are now
+                    self._tell(last, AgentLeft(last.id, last.agent))
 
     async def _look_after(self, conversation_id: str) -> None:
         """One of ours who is not waiting any more: offered, or served; or taken out of line behind
@@ -189,31 +279,53 @@ class Line:
         if place is None:  # they left while somebody else was looked after
             return
         stands = {one.id: one for one in await self._store.tickets_of(conversation_id)}
-        status = stands[place.ticket.id].status if place.ticket.id in stands else "withdrawn"
         if self._places.get(conversation_id) is not place:
             return
-        if status == "served":
-            del self._places[conversation_id]
+        ticket = stands.get(place.ticket.id)
+        status = ticket.status if ticket is not None else "withdrawn"
+        if ticket is not None and status in ("served", "passed"):
+            self._tell(ticket, AgentJoined(ticket.id, ticket.agent))
         elif status == "withdrawn":
             try:
                 await self._store.put_ticket(place.ticket)
             except HotlineError as error:
                 log.error("place in line lost", conversation=conversation_id, error=str(error))
-                del self._places[conversation_id]
+                self._places.pop(conversation_id, None)
                 self._tell(place.ticket, QueueFailed(place.ticket.id, "nobody"))
+            else:
+                if self._places.get(conversation_id) is not place:  # they left at the same moment
+                    await self._store.turn_away(place.ticket)
 
-    def _tell_place(self, place: _Place, ahead: int, waited: float, staff: int) -> None:
+    async def _tell_place(self, place: _Place, ahead: int, waited: float) -> None:
         now = self._clock.monotonic()
         if place.ahead == ahead and now - place.told_at < PLACE_SECONDS:
             return
         place.ahead, place.told_at = ahead, now
-        recent = [seconds for at, seconds in self._busy if self._clock.now() - at < _HOUR]
-        wait = expected_wait(ahead, recent, staff)
+        if now - self._talks_read >= _TALKS_SECONDS:
+            self._talks_read = now
+            self._talks = await self._store.talked_since(self._clock.now() - _HOUR)
+        wait = expected_wait(ahead, self._talks, len(self._staff))
         self._tell(place.ticket, QueueMoved(place.ticket.id, ahead, wait, waited))
 
     async def _fail(self, ticket: Ticket, reason: str) -> None:
-        await self.leave(ticket.conversation_id, reason)
-        self._tell(ticket, QueueFailed(ticket.id, reason))
+        """Turn them away, unless somebody is found for them in the same moment."""
+        if not await self._store.turn_away(ticket):
+            return
+        self._places.pop(ticket.conversation_id, None)
+        await self._note_left(ticket, reason)
+        if ticket.handover:  # the flow believes them with a person, who has passed them on
+            self._tell(ticket, AgentLeft(ticket.id, ticket.from_agent))
+        else:
+            self._tell(ticket, QueueFailed(ticket.id, reason))
+
+
+def _in_good_hands(ticket: Ticket) -> bool:
+    """Whether this place leads to somebody yet, or somebody has the customer."""
+    waits = ticket.status in ("waiting", "offered")
+    return waits or (ticket.status == "served" and ticket.stage in _CONNECTED)
+
+
+_CONNECTED = (Stage.OFFERED, Stage.RINGING, Stage.ACTIVE, Stage.HELD)
 
 
 # --- routing -------------------------------------------------------------------------------------

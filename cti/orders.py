@@ -6,31 +6,48 @@ the person; everything else comes out as one `Outcome`.
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+import structlog
 
 from cti import protocol, textorders
 from cti.agents import AgentEvent, Presence
 from cti.callwork import CallWork
 from cti.consultwork import ConsultWork
 from cti.floor import Seat
+from cti.line import NOBODY, candidate, could_serve
 from cti.screens import Screen
 from cti.service import Desk
+from cti.talkwork import TalkWork
 from cti.textwork import TextWork
 from cti.work import Work
 from cti.works import Stage
-from ivr.errors import Conflict, NotAllowed
-from ivr.model import Agent, Kind, Ticket
+from ivr.errors import CallGone, Conflict, NotAllowed
+from ivr.model import Agent, AtWork, Kind, Ticket
 from ivr.ports import ActionOutcome
+
+log = structlog.get_logger()
 
 DONE = ActionOutcome("done")
 
-_NOBODY = "#"
-"""For whom a ticket is kept that nobody is to have yet: no login is called so."""
+_UNKNOWN = ActionOutcome("unknown", "something failed in between; look at the card")
+
+_KEPT_OUTCOMES = 200
+"""Of so many of an agent's latest orders it is known what became of them."""
 
 _MOMENT = timedelta(seconds=10)
+"""So long nobody is offered a customer whom an agent is just letting go of."""
+
+_LETTING_GO = 5.0
+"""Seconds in which the telephone system, once asked, lets go."""
+
+_NOTES_WITHIN = timedelta(hours=12)
+"""So long after an offer its agent may write the note, also when wrap-up is over."""
 
 
 class Orders:
@@ -38,6 +55,7 @@ class Orders:
 
     def __init__(self, desk: Desk):
         self._desk = desk
+        self._passing = desk.passing
 
     async def obey(self, screen: Screen, message: protocol.ClientMessage) -> None:
         """Do it, and tell the screen what became of it. Raises NotAllowed or Conflict with a line
@@ -48,11 +66,34 @@ class Orders:
         if isinstance(message, protocol.Login):
             raise Conflict("this connection is already logged in")
         seat = self._desk.floor.seat(screen.login)
-        outcome = await _TABLE[type(message)](self, seat, message)
-        if message.id:
-            screen.answer(protocol.Outcome(id=message.id, result=outcome.result, text=outcome.text))
-        elif outcome.result != "done":
-            raise Conflict(outcome.text or "the telephone system did not do it")
+        if not message.id:
+            outcome = await _TABLE[type(message)](self, seat, message)
+            if outcome.result != "done":
+                raise Conflict(outcome.text or "the telephone system did not do it")
+            return
+        outcome = await self._once(seat, message)
+        screen.answer(protocol.Outcome(id=message.id, result=outcome.result, text=outcome.text))
+
+    async def _once(self, seat: Seat, message: Any) -> ActionOutcome:
+        """Carry out what has an id, or say what became of it if that has been asked for before, as
+        by a page that lost its connection in between."""
+        known = seat.answered.get(message.id)
+        if known is None:
+            known = asyncio.ensure_future(self._outcome(seat, message))
+            seat.answered[message.id] = known
+            while len(seat.answered) > _KEPT_OUTCOMES:
+                del seat.answered[next(iter(seat.answered))]
+        return await asyncio.shield(known)
+
+    async def _outcome(self, seat: Seat, message: Any) -> ActionOutcome:
+        try:
+            return await _TABLE[type(message)](self, seat, message)
+        except (NotAllowed, Conflict) as error:
+            return ActionOutcome("refused", str(error))
+        except Exception as error:
+            log.exception("order failed", agent=seat.agent.login, order=message.type)
+            gone = isinstance(error, CallGone)
+            return ActionOutcome("refused", "the call is over") if gone else _UNKNOWN
 
     # --- the agent -------------------------------------------------------------------------------
 
@@ -106,9 +147,8 @@ class Orders:
         if isinstance(work, TextWork):
             work.end("talked")
             return DONE
-        call = self._call_of(work)
-        assert call.leg is not None
-        await call.calls.hang_up(call.leg.id)
+        call, leg = self._talk(seat, order.conversation)
+        await call.calls.hang_up(leg)
         return DONE
 
     async def hold(self, seat: Seat, order: protocol.Hold) -> ActionOutcome:
@@ -155,11 +195,18 @@ class Orders:
             call, leg = self._talk(seat, order.conversation)
             await work.note("passed_on", to=order.to.value, context=order.note)
             return await call.calls.send_to(leg, order.to.value)
-        return await self._pass_on(work, order)
+        if work.over.is_set() or work in self._passing:
+            raise Conflict("it is being transferred already")
+        self._passing.add(work)
+        try:
+            return await self._pass_on(work, order)
+        finally:
+            self._passing.discard(work)
 
     async def _pass_on(self, work: Work, order: protocol.TransferTo) -> ActionOutcome:
         """Blind, to a colleague or a queue: back into line, at the old age."""
-        desk, ticket = self._desk, self._next_ticket(work, order.note)
+        desk, store = self._desk, self._desk.store
+        ticket = await self._next_ticket(work, order.note)
         now = desk.clock.now()
         if order.to.kind == "agent":
             await self._colleague(order.to.value, work)
@@ -167,89 +214,122 @@ class Orders:
             ticket = replace(ticket, reserved=order.to.value, reserved_until=reserved)
         else:
             ticket = replace(ticket, skills=(order.to.value,))
+            if not any(could_serve(seat, ticket) for seat in await self._there()):
+                raise Conflict(f"nobody at work serves {order.to.value}")
         # In line before anybody lets go, so that a crash in between loses nobody; but nobody's yet.
-        await desk.store.put_ticket(replace(ticket, reserved=_NOBODY, reserved_until=now + _MOMENT))
+        await store.put_ticket(replace(ticket, reserved=NOBODY, reserved_until=now + _MOMENT))
         await work.note("passed_on", to=order.to.value, context=order.note)
         outcome = await self._let_go(work)
-        if outcome.result == "refused":
-            await desk.store.withdraw_tickets(ticket.conversation_id)
+        if outcome.result != "done":
+            await store.turn_away(ticket)
             return outcome
-        desk.line.join(await desk.store.put_ticket(ticket))
-        desk.wake()
+        if not await store.keep_ticket_for(ticket):
+            return DONE  # the customer has left meanwhile
+        await desk.line_changed()
         return outcome
 
     async def _let_go(self, work: Work) -> ActionOutcome:
+        """End the agent's part, and not the customer's. What the telephone system is asked and does
+        not confirm counts as done when it happens all the same."""
         if isinstance(work, TextWork):
             work.end("transferred")
             return DONE
-        call = self._call_of(work)
-        assert call.leg is not None
+        call, leg = self._talk(work.seat, work.conversation_id)
         before, call.passed_on = call.passed_on, "transferred"
-        outcome = await call.calls.let_go(call.leg.id)
-        if outcome.result == "refused":
+        outcome = await call.calls.let_go(leg)
+        if outcome.result != "refused":
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LETTING_GO):
+                    await call.over.wait()
+                outcome = DONE
+        if outcome.result != "done":
             call.passed_on = before
         return outcome
 
     async def _consult(self, seat: Seat, work: Work, order: protocol.TransferTo) -> ActionOutcome:
         """Attended: the agent talks with the other first, and the customer waits."""
         call, leg = self._talk(seat, order.conversation)
-        if call.consult is not None:
+        if call.asking or call.consult is not None or call.consulted is not None:
             raise Conflict("you are consulting somebody already")
         if order.to.kind == "queue":
             raise Conflict("choose a person to consult; a queue can be transferred to at once")
-        consulted: ConsultWork | None = None
-        number = order.to.value
-        if order.to.kind == "agent":
-            colleague = await self._colleague(order.to.value, work)
-            consulted = await self._show_colleague(seat, call, colleague, order.note)
-            number = colleague.extension
-        call.consulted = consulted
-        outcome = await call.calls.consult(leg, number)
+        call.asking = True
+        try:
+            number = order.to.value
+            if order.to.kind == "agent":
+                colleague = await self._colleague(order.to.value, work)
+                call.consulted = await self._show_colleague(seat, call, colleague, order.note)
+                number = colleague.extension
+            if not call.connected:
+                raise Conflict("the call is over")
+            outcome = await call.calls.consult(leg, number)
+        except BaseException:
+            self._not_consulted(call)
+            raise
+        finally:
+            call.asking = False
         if outcome.result == "refused":
-            call.consulted = None
-            if consulted is not None:
-                consulted.end("gone")
+            self._not_consulted(call)
         return outcome
 
+    def _not_consulted(self, call: TalkWork) -> None:
+        if call.consulted is not None:
+            call.consulted.end("gone")
+        call.consulted = None
+
     async def _show_colleague(
-        self, seat: Seat, call: CallWork, colleague: Agent, note: str
+        self, seat: Seat, call: TalkWork, colleague: Agent, note: str
     ) -> ConsultWork:
         """The card and what was written for them, on the colleague's screen before it rings."""
-        desk = self._desk
+        desk, now = self._desk, self._desk.clock.now()
         there = desk.floor.find(colleague.login)
         if there is None or not there.screens:
             raise Conflict(f"{colleague.name} has no screen open here; transfer at once instead")
+        if not colleague.extension:
+            raise Conflict(f"{colleague.name} has no telephone")
+        assert call.leg is not None
         ticket = replace(
-            self._next_ticket(call, note),
+            await self._next_ticket(call, note),
             agent=colleague.login,
-            offered_at=desk.clock.now(),
+            offered_at=now,
             status="served",
             stage=Stage.OFFERED.value,
         )
-        await desk.store.take_ticket(ticket)
-        consulted = ConsultWork(desk.place, ticket, there, seat.agent.name)
-        if not await consulted.show():
-            raise Conflict(f"{colleague.name}'s screen does not answer")
+        try:
+            ticket = await desk.store.take_ticket(ticket, now, _takes_calls)
+        except Conflict:
+            raise Conflict(f"{colleague.name} is busy; transfer at once instead") from None
+        consulted = ConsultWork(desk.place, ticket, there, call.leg, seat.agent.name)
         desk.begin(consulted)
+        if not await consulted.show():
+            consulted.end("gone")
+            raise Conflict(f"{colleague.name} does not take it")
         return consulted
 
     async def _colleague(self, login: str, work: Work) -> Agent:
         if login == work.seat.agent.login:
             raise Conflict("that is you")
-        for at_work in await self._desk.store.seats(self._desk.clock.now()):
+        for at_work in await self._there():
             if at_work.agent.login == login and at_work.presence.state != Presence.OFFLINE:
                 return at_work.agent
         raise Conflict(f"{login} is not at work")
 
-    def _next_ticket(self, work: Work, note: str) -> Ticket:
+    async def _there(self) -> list[AtWork]:
+        return await self._desk.store.seats(self._desk.clock.now())
+
+    async def _next_ticket(self, work: Work, note: str) -> Ticket:
+        """The customer's next place: theirs alone, so that it is not taken for an earlier one."""
         ticket = work.ticket
-        first, _, count = ticket.id.partition("~")
+        earlier = await self._desk.store.tickets_of(ticket.conversation_id)
+        first = ticket.place
+        number = 1 + max(one.handover for one in earlier if one.place == first)
         return replace(
             ticket,
-            id=f"{first}~{int(count or 0) + 1}",
+            id=f"{first}~{number}",
             skills=(),
             agent="",
             offered_at=None,
+            lease_until=None,
             status="waiting",
             stage="",
             reserved="",
@@ -261,8 +341,7 @@ class Orders:
     # --- writing up ------------------------------------------------------------------------------
 
     async def note(self, seat: Seat, order: protocol.WriteNote) -> ActionOutcome:
-        ours = order.conversation in seat.works or order.conversation == seat.last_conversation
-        if not ours:
+        if not await self._served(seat, order.conversation):
             raise NotAllowed("notes can be written for your own conversations alone")
         await self._desk.store.annotate(
             order.conversation,
@@ -274,6 +353,20 @@ class Orders:
         seat.send(protocol.NoteKept(conversation=order.conversation))
         return DONE
 
+    async def _served(self, seat: Seat, conversation_id: str) -> bool:
+        """Whether it is in this agent's hands, or was today; also before we were started."""
+        work = seat.works.get(conversation_id)
+        if work is not None and work.taken:
+            return True
+        since = self._desk.clock.now() - _NOTES_WITHIN
+        return any(
+            one.agent == seat.agent.login
+            and one.status in ("served", "passed")
+            and one.offered_at is not None
+            and one.offered_at >= since
+            for one in await self._desk.store.tickets_of(conversation_id)
+        )
+
     async def done(self, seat: Seat, order: protocol.Done) -> ActionOutcome:
         work = _own(seat, order.conversation)
         if work.stage is not Stage.WRAP_UP:
@@ -281,8 +374,23 @@ class Orders:
         await self._desk.wrap_up(work)
         return DONE
 
+    async def contact(self, seat: Seat, order: protocol.SetContact) -> ActionOutcome:
+        _taken(seat, order.conversation)
+        outcome = await self._desk.customers.identify(seat.agent.login, order)
+        self._desk.renew(order.conversation)
+        return outcome
+
+    async def fact(self, seat: Seat, order: protocol.CorrectFact) -> ActionOutcome:
+        _taken(seat, order.conversation)
+        outcome = await self._desk.customers.correct(seat.agent.login, order)
+        self._desk.renew(order.conversation)
+        return outcome
+
     async def more_time(self, seat: Seat, order: protocol.MoreTime) -> ActionOutcome:
-        _own(seat, order.conversation).more_time()
+        work = _own(seat, order.conversation)
+        if work.stage is not Stage.WRAP_UP:
+            raise Conflict("it is not over yet")
+        work.more_time()
         return DONE
 
     async def text(self, seat: Seat, order: Any) -> ActionOutcome:
@@ -290,30 +398,35 @@ class Orders:
 
     # --- finding ---------------------------------------------------------------------------------
 
-    def _talk(self, seat: Seat, conversation_id: str) -> tuple[CallWork, str]:
+    def _talk(self, seat: Seat, conversation_id: str) -> tuple[TalkWork, str]:
         """The call that is going on, and its customer's leg."""
         work = _own(seat, conversation_id)
-        if isinstance(work, TextWork):
+        if not isinstance(work, TalkWork):
             raise Conflict("this is not a call")
         if not work.connected:
             raise Conflict("nobody is on the line")
-        call = self._call_of(work)
-        if call.leg is None:
+        if work.leg is None:
             raise Conflict("the call is over")
-        return call, call.leg.id
+        return work, work.leg.id
 
-    def _call_of(self, work: Work) -> CallWork:
-        """What drives the call: the work itself, or that of who passed it on."""
-        for other in reversed(self._desk.works(work.conversation_id)):
-            if isinstance(other, CallWork) and (other is work or other.consulted is work):
-                return other
-        raise Conflict("the call is over")
+
+def _takes_calls(seat: AtWork) -> bool:
+    """Whether they could pick up the phone now, whether or not they are asked by the line."""
+    return candidate(seat).room[Kind.CALL] > 0
 
 
 def _own(seat: Seat, conversation_id: str) -> Work:
     work = seat.works.get(conversation_id)
     if work is None:
         raise NotAllowed("this conversation is not yours, or no longer")
+    return work
+
+
+def _taken(seat: Seat, conversation_id: str) -> Work:
+    """Who has not taken the customer yet cannot know more of them than the card."""
+    work = _own(seat, conversation_id)
+    if not work.taken:
+        raise Conflict("take the conversation first")
     return work
 
 
@@ -336,5 +449,7 @@ _TABLE: Mapping[type, Callable[[Orders, Seat, Any], Awaitable[ActionOutcome]]] =
     protocol.WriteNote: Orders.note,
     protocol.Done: Orders.done,
     protocol.MoreTime: Orders.more_time,
+    protocol.SetContact: Orders.contact,
+    protocol.CorrectFact: Orders.fact,
     **dict.fromkeys(textorders.TABLE, Orders.text),
 }

@@ -13,6 +13,7 @@ to the runner leave in order for each conversation, and never while the runner w
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import secrets
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import replace
@@ -25,6 +26,8 @@ from cti import protocol, screenpop, threads
 from cti.agents import AgentEvent, Presence
 from cti.callwork import CallWork
 from cti.cards import Cards
+from cti.crm import Crm
+from cti.customers import Customers
 from cti.floor import Floor, Seat
 from cti.journal import Journal
 from cti.line import Line, Router
@@ -35,6 +38,7 @@ from cti.screens import Screen
 from cti.textwork import TextWork
 from cti.work import Work, Workplace
 from cti.works import Stage
+from ivr import observe
 from ivr.config import QueueSettings
 from ivr.errors import HotlineError, NotAllowed
 from ivr.flow.events import (
@@ -42,7 +46,6 @@ from ivr.flow.events import (
     AgentLeft,
     Enqueue,
     Event,
-    QueueFailed,
     event_from_json,
     to_json,
 )
@@ -53,6 +56,8 @@ from ivr.store.repo import Store
 log = structlog.get_logger()
 
 TICK_SECONDS = 1.0
+REFRESH_SECONDS = 0.1
+"""However much happens, places in line are not counted more often."""
 RETRY_SECONDS = 2.0
 """How long nobody is offered a customer after the telephone system or the store has failed."""
 
@@ -85,6 +90,8 @@ class Desk:
         region: str = "US",
         server: str = "",
         texts: Threads | None = None,
+        is_closed: Callable[[], bool] = lambda: False,
+        crm: Crm | None = None,
     ):
         self.store = store
         self.texts = texts
@@ -93,15 +100,16 @@ class Desk:
         self.server = server or secrets.token_hex(8)
         self.floor = Floor(store, clock, self.server)
         self.journal = Journal(store, clock)
-        self.line = Line(store, self.journal, clock, settings, self.server, self.tell)
+        self.line = Line(store, self.journal, clock, settings, self.server, self.tell, is_closed)
         self.bus = bus
+        self.customers = Customers(store, view, clock)
         self._report = report
         self._router = Router(store, clock, settings.levels, self._offered)
         self.place = Workplace(
             store=store,
             calls=calls,
             floor=self.floor,
-            cards=Cards(store, view, region),
+            cards=Cards(store, view, region, crm, self._renew),
             journal=self.journal,
             clock=clock,
             settings=settings,
@@ -113,6 +121,8 @@ class Desk:
         self._stale: set[str] = set()
         self._queue_shown: tuple[int, object] = (0, None)
         self._wake = asyncio.Event()
+        self._line_changed = False
+        self.passing: set[Work] = set()  # whose agents are just letting go of their customers
         self._tasks: set[asyncio.Task[Any]] = set()
         self._telling: dict[str, asyncio.Task[None]] = {}
         self._unsubscribe = [
@@ -152,16 +162,23 @@ class Desk:
     async def run(self) -> None:
         """Let time pass, until cancelled."""
         loop = asyncio.get_running_loop()
-        due = loop.time()
+        due = refresh_at = loop.time()
         while True:
-            try:
-                async with asyncio.timeout_at(due):
-                    await self._wake.wait()
-            except TimeoutError:
-                due = loop.time() + TICK_SECONDS
+            now = loop.time()
+            if now >= due:
+                due = now + TICK_SECONDS
                 await self._guarded(self.tick())
-            else:
+            elif self._wake.is_set():
                 await self._guarded(self.route())
+            elif self._line_changed and now >= refresh_at:
+                refresh_at = now + REFRESH_SECONDS
+                await self._guarded(self._refresh())
+            else:
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(
+                        min(due, refresh_at if self._line_changed else due)
+                    ):
+                        await self._wake.wait()
 
     async def close(self) -> None:
         """Stop supervising: screens are dropped, ringing phones stop."""
@@ -182,7 +199,7 @@ class Desk:
             self._asked_again.add(conversation_id)
             return
         if await self.line.enter(conversation_id, wanted):
-            await self._refresh()
+            self._see_line()
 
     async def withdraw(self, conversation_id: str) -> None:
         """Take it out of line, or tell its agent that the customer is gone. Idempotent."""
@@ -191,7 +208,7 @@ class Desk:
             DESKS, {"kind": "left", "conversation": conversation_id, "from": self.server}
         )
         await self.line.leave(conversation_id, "left")
-        await self._refresh()
+        self._see_line()
 
     async def observe(self, conversation_id: str) -> None:
         """Something changed in a conversation: its agent's card is made anew within a second."""
@@ -228,7 +245,7 @@ class Desk:
         try:
             self.floor.greet(screen, self._hello(agent), stream, after)
             await self.floor.keep(self.floor.seat(login))
-            self.wake()
+            self._staff_changed()
         except BaseException:
             self.floor.close_screen(screen)
             raise
@@ -243,13 +260,27 @@ class Desk:
         """Close the pages which that login opened; with none left the agent is offline."""
         if self.floor.sign_out(login, session):
             await self.floor.keep(self.floor.seat(login))
-            await self._refresh()
+            self._staff_changed()
 
     async def change(self, seat: Seat, event: AgentEvent, reason: str = "") -> None:
         """Let something happen to an agent, and see who can be served now."""
         self.floor.apply(seat, event, screenpop.clean(reason, 80))
         await self.floor.keep(seat)
-        await self._refresh()
+        self._staff_changed()
+
+    async def line_changed(self) -> None:
+        """Somebody waits again: here and at the customer's server it is seen at once."""
+        self._see_line()
+        self.bus.publish(DESKS, {"kind": "line", "from": self.server})
+
+    def _staff_changed(self) -> None:
+        self.line.staff_changed()
+        self._see_line()
+
+    def _see_line(self) -> None:
+        """Look soon who can be served, and what that makes of everybody's place."""
+        self._line_changed = True
+        self.wake()
 
     def wake(self) -> None:
         """Somebody may be free, or wait: look soon."""
@@ -272,24 +303,31 @@ class Desk:
 
     def begin(self, work: Work) -> Work:
         """Have a new work in the agent's hands, until it is over."""
+        before = work.seat.works.get(work.conversation_id)
         work.seat.works[work.conversation_id] = work
         self._works.setdefault(work.conversation_id, []).append(work)
-        self.spawn(self._serve(work))
+        self.spawn(self._serve(work, before))
         return work
 
-    async def _serve(self, work: Work) -> None:
-        outcome = await work.run()
+    async def _serve(self, work: Work, before: Work | None) -> None:
+        if before is not None:  # written up still, when the same customer comes again
+            await self.wrap_up(before)
+        try:
+            outcome = await work.run()
+        except Exception:
+            log.exception("work failed", conversation=work.conversation_id)
+            await work.abandon()
+            outcome = "failed"
         conversation_id = work.conversation_id
-        if work.taken:
-            self.line.was_busy(work.talked)
+        observe.OFFERS.labels(work.ticket.kind.value, outcome).inc()
         if outcome == "failed":
             self._router.hold(RETRY_SECONDS)
         if outcome == "gone" and not work.customer_gone and isinstance(work, CallWork):
             await self._found_gone(work)
-        if not work.taken:
+        if not work.taken or work.stage is Stage.OVER:
             self._forget(work)
         self._asked_again.discard(conversation_id)
-        await self._refresh()
+        self._see_line()
 
     async def _found_gone(self, work: CallWork) -> None:
         """A call that could not be found, of a customer of whom nobody has said that they are gone:
@@ -339,8 +377,8 @@ class Desk:
         now = self.clock.now()
         await self.store.return_expired(now)
         await self.store.let_go(now)
-        for ticket in await self.store.offers(self.server):
-            self._take_offer(ticket)
+        await self.store.withdraw_ended()
+        await self._catch_up()
         await self._refresh()
         shown = (self.line.waiting, self.line.oldest)
         if shown != self._queue_shown:
@@ -348,7 +386,35 @@ class Desk:
             for seat in self.floor.seats():
                 seat.send(self._queue_now())
 
+    async def _catch_up(self) -> None:
+        """Find in the store what other servers may have told in vain."""
+        offered = [
+            work
+            for works in self._works.values()
+            for work in works
+            if work.ticket.status == "offered" and not work.taken and work.stage is not Stage.OVER
+        ]
+        offers = await self.store.offers(self.server)
+        for ticket in offers:
+            self._take_offer(ticket)
+        stand = {(one.conversation_id, one.id, one.offered_at) for one in offers}
+        for work in offered:
+            ticket = work.ticket
+            stands = (ticket.conversation_id, ticket.id, ticket.offered_at) in stand
+            if not stands and not work.taken:
+                work.stop("withdrawn")
+        elsewhere = {
+            work.conversation_id
+            for works in self._works.values()
+            for work in works
+            if work.connected and work.ticket.server != self.server and not work.customer_gone
+        }
+        for conversation_id in await self.store.ended_among(sorted(elsewhere)):
+            self._customer_left(conversation_id)
+        await self.line.catch_up()
+
     async def _refresh(self) -> None:
+        self._line_changed = False
         await self.line.refresh()
         self.wake()
 
@@ -394,6 +460,8 @@ class Desk:
         match body.get("kind"):
             case "offer":
                 self.spawn(self._look_for_offers())
+            case "line":
+                self._see_line()
             case "left":
                 self._customer_left(conversation_id)
             case "grew":
@@ -421,6 +489,18 @@ class Desk:
             elif isinstance(work, TextWork):
                 work.end("talked")
 
+    def renew(self, conversation_id: str) -> None:
+        """Show everybody now what an agent has said of a conversation's customer."""
+        self._renew(conversation_id)
+        self.bus.publish(
+            DESKS, {"kind": "grew", "conversation": conversation_id, "from": self.server}
+        )
+
+    def _renew(self, conversation_id: str) -> None:
+        for work in self.works(conversation_id):
+            if work.shown is not None:
+                self.spawn(work.renew_card())
+
     def _grew(self, conversation_id: str) -> None:
         if conversation_id in self._works:
             self._stale.add(conversation_id)
@@ -434,11 +514,10 @@ class Desk:
     # --- the runner, tasks -----------------------------------------------------------------------
 
     def tell(self, ticket: Ticket, event: Event) -> None:
-        """Report to the runner of the server that has the customer."""
-        place, passed_on, _ = ticket.id.partition("~")
-        if passed_on:  # the flow knows the first place alone, at which a person has taken over
-            failed = isinstance(event, QueueFailed)
-            event = AgentLeft(place) if failed else replace(cast(Any, event), id=place)
+        """Report to the runner of the server that has the customer, by the flow's own name of
+        their place."""
+        if ticket.handover:  # the flow knows the first place alone, at which a person took over
+            event = replace(cast(Any, event), id=ticket.place)
         if ticket.server in ("", self.server):
             self._tell_here(ticket.conversation_id, event)
             return
@@ -449,6 +528,8 @@ class Desk:
         """Report to our runner, after whatever was reported of this conversation before."""
         if isinstance(event, AgentJoined):
             self.line.served(conversation_id)
+        elif isinstance(event, AgentLeft):
+            self.line.given_back(conversation_id)
         before = self._telling.get(conversation_id)
 
         async def tell() -> None:

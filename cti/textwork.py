@@ -30,6 +30,7 @@ _NOT_ACCEPTED: Mapping[str, tuple[AgentEvent | None, str]] = {
     "unavailable": (AgentEvent.MISSED, "unavailable"),
     "declined": (AgentEvent.DECLINED, "declined"),
     "gone": (None, ""),
+    "withdrawn": (None, ""),
     "failed": (None, ""),
 }
 
@@ -89,12 +90,12 @@ class TextWork(Work):
             return "accepted"
         seconds = place.settings.accept_seconds
         until = place.clock.now() + timedelta(seconds=seconds + _LEASE_SLACK)
-        ours, (card, _) = await asyncio.gather(
+        ours, _ = await asyncio.gather(
             place.store.lease_ticket(ticket, until), self.gather()
         )
         if not ours:
             return "gone"
-        if not await seat.show(protocol.Pop(card=card)):
+        if not await seat.show(protocol.Pop(card=self.card())):
             return "unavailable"
         observe.POP.observe(place.clock.monotonic() - self._picked)
         shown_at = place.clock.now()

@@ -8,6 +8,7 @@ Calls (`cti.callwork`) and texts (`cti.textwork`) differ in how they are taken a
 
 from __future__ import annotations
 
+import asyncio
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from datetime import datetime, timedelta
 import structlog
 
 from cti import protocol
-from cti.agents import AgentEvent
+from cti.agents import AgentEvent, Presence
 from cti.cards import Cards
 from cti.floor import Floor, Seat
 from cti.journal import Journal
@@ -79,6 +80,7 @@ class Work(ABC):
         self.answered_at: datetime | None = None
         self.customer_gone = False
         self.outcome = ""
+        self.over = asyncio.Event()
         self.muted = False
         self.consult: Party | None = None
         self.parties: tuple[Party, ...] = ()
@@ -186,10 +188,14 @@ class Work(ABC):
         self.stage = step(before, event)
         if self.stage is before:
             return
-        self.since = self._place.clock.now()
+        now = self.since = self._place.clock.now()
+        store, ticket, stage = self._place.store, self.ticket, self.stage.value
         if self.stage is Stage.WRAP_UP:
             self._until = self._place.clock.monotonic() + self._place.settings.wrap_up_seconds
-        await self._store(self._place.store.stage_ticket(self.ticket, self.stage.value))
+            passed = self.outcome == "transferred"
+            await self._store(store.end_ticket(ticket, stage, now, self.talked, passed=passed))
+        else:
+            await self._store(store.stage_ticket(ticket, stage))
 
     async def _taken(self) -> None:
         """Agent and customer are connected."""
@@ -198,7 +204,6 @@ class Work(ABC):
             self.mark_taken()
         self.stage = step(self.stage, WorkEvent.ANSWERED)
         self.since = self.answered_at = now
-        seat.last_conversation = ticket.conversation_id
         seat.send(protocol.CallAnswered(conversation=ticket.conversation_id, at=now))
         self.show_card()
         if not await self._store(place.store.serve_ticket(ticket, self.stage.value)):
@@ -225,35 +230,55 @@ class Work(ABC):
         )
         self.show_card()
         await self.note("released", seconds=self._talked, outcome=outcome)
+        self.over.set()
 
     async def _conclude_not_taken(self, outcome: str, event: AgentEvent | None, why: str) -> None:
-        """The customer keeps their place, unless they are gone. `event` is what it does to the
-        agent, if anything."""
+        """The customer keeps their place, unless they are `gone`, or have it already (the offer was
+        `withdrawn`). `event` is what it does to the agent, if anything."""
         place, seat = self._place, self.seat
         self.stage = step(self.stage, WorkEvent.NOT_TAKEN)
-        self.outcome = outcome
-        seat.works.pop(self.conversation_id, None)
-        if event is not None:
+        self.outcome = shown = "gone" if outcome == "withdrawn" else outcome
+        self._leave_seat()
+        if event is not None and seat.presence is not Presence.OFFLINE:
             place.floor.apply(seat, event, why)
         await place.floor.keep(seat)
-        seat.send(protocol.CallEnded(conversation=self.conversation_id, outcome=outcome))
-        if outcome == "gone":
+        seat.send(protocol.CallEnded(conversation=self.conversation_id, outcome=shown))
+        self.over.set()
+        if shown == "gone":
             return
         await self.note("declined", reason=outcome)
         if not self.customer_gone:
             await self._store(place.store.return_ticket(self.ticket))
 
     async def wrap_up(self) -> None:
-        """The agent is done with it."""
+        """The agent is done with it. Idempotent."""
+        if self.stage is Stage.OVER:
+            return
         await self._enter(WorkEvent.WRAPPED_UP)
         await self.note("wrapped_up")
         seat = self.seat
-        seat.works.pop(self.conversation_id, None)
+        self._leave_seat()
         if not seat.works:
             seat.free_since = self._place.clock.now()
         seat.send(protocol.Wrapped(conversation=self.conversation_id))
         await self._place.floor.keep(seat)
         self._place.changed()
+
+    async def abandon(self) -> None:
+        """It has failed in a way that nobody foresaw: whatever becomes of the customer, the agent
+        is not kept by it."""
+        self.stage = Stage.OVER
+        self._leave_seat()
+        self.over.set()
+        self.seat.send(protocol.CallEnded(conversation=self.conversation_id, outcome="failed"))
+        self.seat.send(protocol.Wrapped(conversation=self.conversation_id))
+        if not await self._store(self._place.store.return_ticket(self.ticket)):
+            await self._store(self._place.store.stage_ticket(self.ticket, self.stage.value))
+
+    def _leave_seat(self) -> None:
+        # Unless the same conversation has come to the same agent again meanwhile.
+        if self.seat.works.get(self.conversation_id) is self:
+            del self.seat.works[self.conversation_id]
 
     def more_time(self) -> None:
         if self._until is not None:

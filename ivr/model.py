@@ -5,7 +5,7 @@ All are frozen: a change is a new value, written by the store. Times are aware U
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
@@ -199,9 +199,9 @@ class Ticket:
     """A place in line. `id` is the engine's `Enqueue.id`, unique within the conversation; asking
     again with the same id keeps `enqueued_at` and so the place.
 
-    `status` is `waiting`, `offered` (to `agent`, since `offered_at`), `served` or `withdrawn`. One
-    that was transferred to an agent is kept for them (`reserved`) until `reserved_until`, and tells
-    `context`, what `from_agent` wrote.
+    `status` is `waiting`, `offered` (to `agent`, since `offered_at`), `served`, `passed` (served and
+    transferred by that agent) or `withdrawn`. One that was transferred to an agent is kept for them
+    (`reserved`) until `reserved_until`, and tells `context`, what `from_agent` wrote.
 
     `server` is the one that has the customer's legs. An offer is leased: not answered by
     `lease_until` it waits again. `stage` is how far the conversation has come with `agent`, one of
@@ -226,6 +226,17 @@ class Ticket:
     reserved_until: datetime | None = None
     from_agent: str = ""
     context: str = ""
+
+    @property
+    def place(self) -> str:
+        """The `Enqueue.id` that it goes back to; its transfers are `id~1`, `id~2` …"""
+        return self.id.partition("~")[0]
+
+    @property
+    def handover(self) -> int:
+        """Which transfer it came by; 0 for none."""
+        count = self.id.partition("~")[2]
+        return int(count) if count.isdecimal() else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -285,6 +296,36 @@ class PastConversation:
     outcome: str
     note: str
     agent: str
+
+
+@dataclass(frozen=True, slots=True)
+class AgentNote:
+    """What an agent wrote down about an earlier conversation, and when that one ended."""
+
+    text: str
+    agent: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Dossier:
+    """All that is known of a conversation and its customer, for an agent.
+
+    `leg` is the open call, if there is one (`call`), else the latest leg; `sharing` are those who
+    are known at its address, and `contact` is whose conversation it is, as far as that is known.
+    `entries` are the latest ones of the timeline that were asked for, `corrections` are value and
+    login by name, and `notes` are of earlier conversations.
+    """
+
+    conversation: Conversation
+    leg: Leg
+    call: bool
+    contact: Contact | None
+    sharing: tuple[Contact, ...]
+    entries: Sequence[TimelineEntry]
+    earlier: Sequence[PastConversation]
+    notes: Sequence[AgentNote]
+    corrections: Mapping[str, tuple[str, str]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -30,6 +30,7 @@ Choose = Callable[[Sequence[Ticket], Sequence[AtWork]], Sequence[tuple[Ticket, s
 Fits = Callable[[AtWork], bool]
 
 _IN_LINE = tickets.c.status.in_(("waiting", "offered"))
+_SERVED = tickets.c.status.in_(("served", "passed"))
 _ROUTING = 0x726F757465  # the lock of whoever routes, on PostgreSQL
 _IN_HAND = ("offered", "ringing", "active", "held", "wrap_up")
 
@@ -182,12 +183,57 @@ class Queue(Database):
             .values(stage=stage)
         )
 
-    async def end_ticket(self, ticket: Ticket, stage: str, at: datetime, talked: float) -> None:
-        """The talk is over, after so many seconds."""
+    async def keep_ticket_for(self, ticket: Ticket) -> bool:
+        """Let those have a waiting ticket for whom it is now `reserved`, or everybody; False when
+        it does not wait any more."""
+        return await self._ticket_becomes(
+            update(tickets)
+            .where(_this(ticket), tickets.c.status == "waiting")
+            .values(reserved=ticket.reserved, reserved_until=ticket.reserved_until)
+        )
+
+    async def in_line(self) -> int:
+        """How many wait or are just offered to somebody."""
+        query = select(func.count()).select_from(tickets).where(_IN_LINE)
+        return await self._read(lambda db: db.scalars(query).one())
+
+    async def withdraw_ended(self) -> int:
+        """Take out of line whose conversation is over, however that was missed; how many."""
+        over = select(conversations.c.id).where(
+            conversations.c.id == tickets.c.conversation_id, conversations.c.ended_at.is_not(None)
+        )
+        return await self._run(
+            update(tickets)
+            .where(_IN_LINE, over.exists())
+            .values(status="withdrawn", stage="", agent="", offered_at=None, lease_until=None)
+        )
+
+    async def ended_among(self, conversation_ids: Sequence[str]) -> set[str]:
+        """Which of these conversations are over."""
+        if not conversation_ids:
+            return set()
+        query = select(conversations.c.id).where(
+            conversations.c.id.in_(conversation_ids), conversations.c.ended_at.is_not(None)
+        )
+        return await self._read(lambda db: set(db.scalars(query)))
+
+    async def end_ticket(
+        self, ticket: Ticket, stage: str, at: datetime, talked: float, *, passed: bool
+    ) -> None:
+        """The talk is over, after so many seconds; or the agent has passed the customer on."""
+        values = {"stage": stage, "ended_at": at, "talked": talked}
         await self._run(
             update(tickets)
             .where(_this(ticket), tickets.c.agent == ticket.agent, tickets.c.status != "waiting")
-            .values(stage=stage, ended_at=at, talked=talked)
+            .values(status="passed" if passed else "served", **values)
+        )
+
+    async def drop_ticket(self, ticket: Ticket) -> None:
+        """Served by this agent in name alone: nothing has come of it."""
+        await self._run(
+            update(tickets)
+            .where(_this(ticket), tickets.c.agent == ticket.agent)
+            .values(status="withdrawn", stage="")
         )
 
     async def talked_since(self, since: datetime, most: int = 1000) -> list[float]:
@@ -311,9 +357,7 @@ class Queue(Database):
         def work(db: Connection) -> None:
             db.execute(_back_in_line().where(tickets.c.status == "offered"))
             db.execute(
-                update(tickets)
-                .where(tickets.c.status == "served", tickets.c.stage.in_(_IN_HAND))
-                .values(stage="over")
+                update(tickets).where(_SERVED, tickets.c.stage.in_(_IN_HAND)).values(stage="over")
             )
 
         await self._write(work)
@@ -327,7 +371,7 @@ class Queue(Database):
         return await self._run(
             update(tickets)
             .where(
-                tickets.c.status == "served",
+                _SERVED,
                 tickets.c.stage.in_(_IN_HAND),
                 tickets.c.agent.in_(gone),
             )
@@ -339,7 +383,7 @@ class Queue(Database):
 
 
 def _alone(db: Connection) -> None:
-    """Let nobody else route until this transaction is over. On SQLite there is one writer anyway."""
+    """Let nobody else route until this transaction is over. SQLite has one writer anyway."""
     if db.dialect.name == "postgresql":
         db.execute(select(func.pg_advisory_xact_lock(_ROUTING)))
 

@@ -58,6 +58,7 @@ async def test_a_call_from_line_to_wrap_up(world: World) -> None:
         "answered",
         "released",
         "noted",
+        "wrapped_up",
     ]
 
 
@@ -258,6 +259,7 @@ async def test_asking_again_keeps_the_place(world: World) -> None:
     await world.agent("ann")
     await world.page("ann", ready=False)
     await world.waits("c1")
+    await world.reports.next(QueueMoved)
     world.clock.advance(1)
     await world.waits("c2")
     await world.desk.enqueue("c1", Enqueue(id="t1"))
