@@ -14,15 +14,17 @@ import socket
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import structlog
 import uvicorn
 from twisted.internet import asyncioreactor
 
-from cti import chatpages
+from cti import chatpages, phonesocket
 from cti.accounts import Accounts
 from cti.chatsocket import ChatDoor
+from cti.phonesocket import BrowserPhones
 from cti.screenpop import ConversationView
 from cti.service import Desk
 from cti.web import create_app, server_config
@@ -49,7 +51,7 @@ from ivr.telephony import fastagi, media, pbx, punctual
 from ivr.telephony.asterisk import Ami
 from ivr.telephony.extension import Extension
 from ivr.telephony.phones import Phones
-from ivr.telephony.telephone import Telephone
+from ivr.telephony.telephone import Telephone, browser_phone
 from ivr.telephony.turn import KEYS_ALONE
 from ivr.texting import Texting
 
@@ -186,6 +188,11 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         )
         chats = Webchat(store, runner, texting, clock)
         app.include_router(chatpages.router(ChatDoor(chats, settings.chat, clock)))
+        if telephone is not None and asterisk.http_port:
+            account = partial(browser_phone, settings)
+            password = pbx.credentials(settings).phone
+            in_pages = BrowserPhones(settings, store, clock, account, password)
+            app.include_router(phonesocket.router(in_pages))
         web = _Web(server_config(app))
         serving = asyncio.ensure_future(web.serve(sockets=[web_socket]))
         stack.push_async_callback(_stop_web, web, serving)

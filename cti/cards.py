@@ -1,17 +1,17 @@
-"""Gathers from the store what one conversation's card is made of, in as few steps as there are."""
+"""Gathers what one conversation's card is made of, in as few steps as there are."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from dataclasses import asdict
 
 from cti import screenpop
-from cti.protocol import PopCard
-from cti.screenpop import ConversationView
+from cti.crm import Crm
+from cti.popcard import PopCard
+from cti.screenpop import NO_RECORD, ConversationView
 from cti.threads import message
 from ivr.errors import CallGone
-from ivr.model import Channel, Contact, Conversation, Leg, PastConversation, Ticket
+from ivr.model import Conversation, Leg, Ticket
 from ivr.store.repo import Store
 
 TEXTS = 50
@@ -19,12 +19,22 @@ TEXTS = 50
 
 
 class Cards:
-    """Makes cards. `view` tells what may be shown of a conversation's flow."""
+    """Makes cards. `view` tells what may be shown of a conversation's flow; `changed` is told of a
+    conversation whose customer's record has come since."""
 
-    def __init__(self, store: Store, view: Callable[[Conversation], ConversationView], region: str):
+    def __init__(
+        self,
+        store: Store,
+        view: Callable[[Conversation], ConversationView],
+        region: str,
+        crm: Crm | None = None,
+        changed: Callable[[str], None] = lambda conversation_id: None,
+    ):
         self._store = store
         self._view = view
         self._region = region
+        self._crm = crm
+        self._changed = changed
 
     async def card(self, ticket: Ticket, waited: float) -> tuple[PopCard, Leg | None]:
         """The card, and the call that can be put through, if there is one.
@@ -33,36 +43,16 @@ class Cards:
         """
         conversation_id = ticket.conversation_id
         # At once, not one after the other: an agent waits for this, and the phone for the agent.
-        conversation, legs, timeline, texts = await asyncio.gather(
-            self._store.conversation(conversation_id),
-            self._store.legs(conversation_id),
-            self._store.timeline(conversation_id),
+        dossier, texts = await asyncio.gather(
+            self._store.dossier(conversation_id, screenpop.KINDS, screenpop.EARLIER),
             self._store.last_texts(conversation_id, TEXTS),
         )
-        if conversation is None or not legs:
+        if dossier is None:
             raise CallGone(f"conversation {conversation_id} is not in the store")
-        calls = [leg for leg in legs if leg.peer.channel is Channel.VOICE and not leg.ended_at]
-        contact: Contact | None = None
-        earlier: list[PastConversation] = []
-        if conversation.contact_id:
-            contact, earlier = await asyncio.gather(
-                self._store.contact(conversation.contact_id),
-                self._store.earlier(
-                    conversation.contact_id,
-                    before=conversation.started_at,
-                    limit=screenpop.EARLIER,
-                ),
-            )
-        pop = screenpop.build(
-            self._view(conversation),
-            ticket,
-            calls[-1] if calls else legs[-1],
-            contact=contact,
-            earlier=earlier,
-            timeline=timeline,
-            waited=waited,
-            region=self._region,
+        view = self._view(dossier.conversation)
+        record = self._crm.record(dossier, view.slots, self._changed) if self._crm else NO_RECORD
+        card = screenpop.build(
+            view, ticket, dossier, waited=waited, region=self._region, record=record
         )
-        card = PopCard.model_validate(asdict(pop))
         thread = tuple(message(text) for text in texts)
-        return card.model_copy(update={"messages": thread}), calls[-1] if calls else None
+        return card.model_copy(update={"messages": thread}), dossier.leg if dossier.call else None

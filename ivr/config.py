@@ -243,6 +243,24 @@ class RecordingSettings(_Section):
         return texts
 
 
+class CrmSettings(_Section):
+    """What agents see of the customer's record in another system."""
+
+    system: str = Field("", description="the system of `uses` that knows customers; empty: none")
+    path: str = Field(
+        "/customers/by-number/{number}",
+        pattern=r"^/[\x21-\x7e]*$",
+        description="what to ask it for: {number}, {contact} or a slot's name in braces",
+    )
+    fields: tuple[str, ...] = Field(
+        (),
+        max_length=20,
+        description="what to show of its answer, like `tier` or `account.balance`; none: all that "
+        "is plain",
+    )
+    seconds: float = Field(3, gt=0, le=30, description="how long its answer is waited for")
+
+
 _WEEKDAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _SPAN = re.compile(r"(?:[01]\d|2[0-3]):[0-5]\d-(?:(?:[01]\d|2[0-3]):[0-5]\d|24:00)", re.ASCII)
 Span = tuple[time, time]
@@ -356,6 +374,7 @@ class Settings(BaseSettings):
     speech: SpeechSettings = SpeechSettings()
     queue: QueueSettings = QueueSettings()
     recording: RecordingSettings = RecordingSettings()
+    crm: CrmSettings = CrmSettings()
     chat: ChatSettings = ChatSettings()
 
     @classmethod
@@ -368,6 +387,12 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, _file())
+
+    @model_validator(mode="after")
+    def _known_crm(self) -> Self:
+        if self.crm.system and self.crm.system not in self.uses:
+            raise ValueError("crm.system is not one of `uses`")
+        return self
 
     @property
     def database_url(self) -> str:

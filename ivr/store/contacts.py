@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Select, delete, func, insert, or_, select, update
 
@@ -199,7 +200,7 @@ def corrections_of(db: Connection, conversation_id: str) -> dict[str, tuple[str,
     return {row.name: (row.value, row.agent) for row in db.execute(query)}
 
 
-def _having(address: Address) -> Select[tuple[str]]:
+def _having(address: Address) -> Select[Any]:
     return select(contact_addresses.c.contact_id).where(
         contact_addresses.c.channel.in_(_SAME.get(address.channel, (address.channel,))),
         contact_addresses.c.value == address.value,

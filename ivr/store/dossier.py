@@ -3,13 +3,20 @@ waits for it, and the telephone waits for the agent."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from datetime import datetime
 
 from sqlalchemy import Connection, func, select, text
 
-from ivr.model import Channel, Contact, Conversation, Leg, PastConversation, TimelineEntry
+from ivr.model import (
+    AgentNote,
+    Channel,
+    Contact,
+    Conversation,
+    Dossier,
+    PastConversation,
+    TimelineEntry,
+)
 from ivr.store.contacts import at_address, contacts_of, corrections_of
 from ivr.store.database import Database
 from ivr.store.models import conversations, legs, timeline
@@ -19,33 +26,6 @@ _NOTED = text("conversations.note <> ''")
 """In the words of the index `ix_conversations_noted`, which is used for these alone."""
 
 _LAST_ENTRIES = 200
-
-
-@dataclass(frozen=True, slots=True)
-class Note:
-    """What an agent wrote down about a conversation, and when that was, or when it ended."""
-
-    text: str
-    agent: str
-    at: datetime
-
-
-@dataclass(frozen=True, slots=True)
-class Dossier:
-    """`leg` is the open call, if there is one (`call`), else the latest leg; `sharing` are those
-    who are known at its address, `contact` whose conversation it is, as far as the store has it.
-    `entries` are the latest of the kinds that were asked for, `corrections` are value and login by
-    name, and `notes` are of earlier conversations."""
-
-    conversation: Conversation
-    leg: Leg
-    call: bool
-    contact: Contact | None
-    sharing: tuple[Contact, ...]
-    entries: Sequence[TimelineEntry]
-    earlier: Sequence[PastConversation]
-    notes: Sequence[Note]
-    corrections: Mapping[str, tuple[str, str]]
 
 
 class Dossiers(Database):
@@ -154,7 +134,7 @@ def earlier_of(
     ]
 
 
-def _notes(db: Connection, contact_id: str, before: datetime, limit: int) -> list[Note]:
+def _notes(db: Connection, contact_id: str, before: datetime, limit: int) -> list[AgentNote]:
     ended = func.coalesce(conversations.c.ended_at, conversations.c.started_at)
     query = (
         select(conversations.c.note, conversations.c.agent, ended.label("at"))
@@ -166,4 +146,4 @@ def _notes(db: Connection, contact_id: str, before: datetime, limit: int) -> lis
         .order_by(conversations.c.started_at.desc(), conversations.c.id)
         .limit(limit)
     )
-    return [Note(row.note, row.agent, row.at) for row in db.execute(query)]
+    return [AgentNote(row.note, row.agent, row.at) for row in db.execute(query)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -47,6 +47,10 @@ class Switch(Protocol):
     ami: Ami
 
     def route(self, number: str) -> str | None: ...
+
+    async def reachable(self, target: str, ask: Callable[[str], Awaitable[str]]) -> str: ...
+
+    async def asked(self, function: str) -> str: ...
 
     async def hang_up_channel(self, channel: str) -> bool: ...
 
@@ -198,11 +202,12 @@ class Following:
     def _entered(self, fields: Mapping[str, str]) -> None:
         if fields.get("Uniqueid") != self._line.leg.reference or self._connected_told:
             return
-        if self._at is At.ROOM and self._other is not None:
+        if self._at is At.ROOM:
             self._connected_told = True
             self._no_longer_held()
-            self._tell(Consulted(self._other.number, "joined"))
-            self._record(everybody=True)
+            if self._other is not None:
+                self._tell(Consulted(self._other.number, "joined"))
+            self._record(everybody=self._other is not None)
         elif self._at is At.TALK:
             self._connected()
 
@@ -233,7 +238,8 @@ class Following:
         elif who and who == self.agent.unique_id:
             self.agent.up = False
             if self._at is At.ROOM and other is not None:
-                self.agent, self._other = other, None
+                self.agent, self._other, self.muted = other, None, False
+                self._no_longer_held()
                 self._tell(Consulted(other.number, "took_over"))
             elif self._at is At.MUSIC:
                 if self._plan in (Plan.WAIT, Plan.AGENT):
@@ -311,17 +317,15 @@ class Following:
             self._find_agent(caller, channels)
             return
         agent = channels.get(self.agent.unique_id)
-        if agent is None:
-            return
         if self._at is At.TALK and caller.bridge:
             if not self._connected_told and _beside(channels, caller) is not None:
                 self._connected()
-            elif self._plan is not Plan.OVER and caller.bridge == agent.bridge:
+            elif self._plan is not Plan.OVER and agent and caller.bridge == agent.bridge:
                 self._plan = Plan.OVER  # what was ordered has not been carried out
                 self._consult_over()
         elif self._at is At.ROOM and caller.bridge and not self._connected_told:
             self._entered({"Uniqueid": caller.unique_id})
-        elif self._at is At.MUSIC:
+        elif self._at is At.MUSIC and agent is not None:
             if self._plan is Plan.ELSEWHERE:
                 self._plan = Plan.WAIT
             if self._other is not None:

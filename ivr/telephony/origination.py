@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from ivr.errors import HotlineError
 from ivr.ports import ActionOutcome
@@ -23,9 +23,9 @@ _MODES = {"listen": "", "whisper": "w", "barge": "B"}
 class Origination:
     """Has Asterisk ring one of our telephones, and connects it when it is answered."""
 
-    def __init__(self, ami: Ami, phones_of: Callable[[str], str]):
+    def __init__(self, ami: Ami, phone_of: Callable[[str], Awaitable[str]]):
         self._ami = ami
-        self._phones_of = phones_of
+        self._phone_of = phone_of
 
     async def listen(self, extension: str, channel: str, mode: str) -> ActionOutcome:
         """`channel` is the agent's: who whispers is heard there alone."""
@@ -57,7 +57,7 @@ class Origination:
         try:
             reply = await self._ami.action(
                 "Originate",
-                Channel=self._phones_of(extension),
+                Channel=await self._phone_of(extension),
                 Application=app,
                 Data=argument,
                 CallerID=f'"{shown}" <{shown}>' if shown else f'"" <{extension}>',

@@ -139,7 +139,7 @@ def _configure(settings: Settings, asterisk: Asterisk | None) -> Path:
         raise SettingsError(f"{SOURCE} is missing: run the local PBX from a checkout")
     root = directory(settings)
     etc = root / "etc"
-    for name in ("etc/hotline.d", "run", "log", "spool", "lib", "cache", "sounds"):
+    for name in ("etc/hotline.d", "run", "log", "spool", "lib/keys", "cache", "sounds"):
         (root / name).mkdir(parents=True, exist_ok=True)
     etc.chmod(0o700)
     for source in SOURCE.glob("*.conf"):

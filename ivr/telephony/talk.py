@@ -88,8 +88,9 @@ class Talk(Following):
             return After.FLOW
         unsubscribe = self._switch.ami.subscribe(self._follow)
         try:
+            target = await self._switch.reachable(errand.target, call.get_variable)
             # g: go on in this channel when the agent hangs up first.
-            await call.execute("Dial", errand.target, f"{errand.seconds:g}", "g")
+            await call.execute("Dial", target, f"{errand.seconds:g}", "g")
             status = await call.get_variable("DIALSTATUS")
             outcome = _OUTCOMES.get(status, "unavailable")
             if outcome == "talked" and not self.answered and not errand.called_off:
@@ -185,7 +186,8 @@ class Talk(Following):
         self._enter(At.AWAY)
         self._settle("transferred")
         call = self._line.call
-        await call.execute("Dial", self._target, f"{_ELSEWHERE_RINGS:g}", "g")
+        target = await self._switch.reachable(self._target, call.get_variable)
+        await call.execute("Dial", target, f"{_ELSEWHERE_RINGS:g}", "g")
         answered = await call.get_variable("DIALSTATUS") == "ANSWER"
         return After.END if answered else After.FAILED
 
@@ -305,6 +307,10 @@ class Talk(Following):
             target = self._switch.route(number)
             if target is None:
                 return ActionOutcome("refused", f"there is no way to {number}")
+            try:
+                target = await self._switch.reachable(target, self._switch.asked)
+            except HotlineError as error:
+                return ActionOutcome("refused", str(error))
             outcome = await self._act(
                 "Setvar", Channel=self.agent.channel, Variable=_CONSULT, Value=target
             )

@@ -24,6 +24,7 @@ from ivr.telephony.asterisk import LINK_UP, ActionRefused, Ami, AmiEvent
 from ivr.telephony.fastagi import AgiCall
 from ivr.telephony.media import AudioServer
 from ivr.telephony.origination import Origination
+from ivr.telephony.pbx import AGENT_PHONES, WEB_PREFIX
 from ivr.telephony.talk import Talk
 from ivr.telephony.voice import CONVERSATION, VoiceLeg
 from ivr.wire.agi import AgiRequest
@@ -39,6 +40,12 @@ _OVER = ActionOutcome("refused", "the call is over")
 _NOBODY = ActionOutcome("refused", "nobody is on the line")
 _KEYS = re.compile(r"[0-9A-D*#]{1,32}")
 _BETWEEN_DIGITS = re.compile(r"[\s().\-]")
+
+
+def browser_phone(settings: Settings, extension: str) -> str:
+    """The endpoint of an extension's telephone in the browser; "" where there can be none."""
+    there = settings.asterisk.http_port and extension in AGENT_PHONES
+    return WEB_PREFIX + extension if there else ""
 
 
 class Telephone:
@@ -73,7 +80,7 @@ class Telephone:
         self._left = asyncio.Event()
         self._tasks: set[asyncio.Future[object]] = set()
         self._unwanted: set[str] = set()
-        self._origination = Origination(ami, self.phones_of)
+        self._origination = Origination(ami, self._first_phone)
         ami.subscribe(self._follow)
 
     def _follow(self, event: AmiEvent) -> None:
@@ -178,7 +185,7 @@ class Telephone:
 
     def busy(self, extension: str) -> bool:
         """Whether this telephone is in use, with us or with anybody else."""
-        mine = tuple(f"{phone}-" for phone in self.phones_of(extension).split("&"))
+        mine = tuple(f"PJSIP/{one}-" for one in (extension, WEB_PREFIX + extension))
         return any(channel.name.startswith(mine) for channel in self.ami.channels.values())
 
     async def _order(
@@ -243,8 +250,26 @@ class Telephone:
         return f"PJSIP/{number}@{trunk}" if trunk else None
 
     def phones_of(self, extension: str) -> str:
-        """All telephones of one extension, in Asterisk's words."""
+        """Asterisk's name of an extension's telephone on the desk."""
         return f"PJSIP/{extension}"
+
+    async def reachable(self, target: str, ask: Callable[[str], Awaitable[str]]) -> str:
+        """The same extension's telephone in the browser, too, where one is registered. `ask` gives
+        the value of one of Asterisk's functions."""
+        extension = target.removeprefix("PJSIP/")
+        browser = browser_phone(self.settings, extension)
+        if not browser or not await ask(f"PJSIP_DIAL_CONTACTS({browser})"):
+            return target
+        desk = await ask(f"PJSIP_DIAL_CONTACTS({extension})")
+        return f"{target}&PJSIP/{browser}" if desk else f"PJSIP/{browser}"
+
+    async def asked(self, function: str) -> str:
+        """One of Asterisk's functions, by way of the manager."""
+        return (await self.ami.action("Getvar", Variable=function)).fields.get("Value", "")
+
+    async def _first_phone(self, extension: str) -> str:
+        """The telephone that the agent uses: the one in the browser, if there is one."""
+        return (await self.reachable(self.phones_of(extension), self.asked)).split("&")[-1]
 
     def _leg(self, leg_id: str) -> VoiceLeg:
         voice = self._legs.get(leg_id)

@@ -12,6 +12,7 @@ import pytest
 from ivr.errors import Conflict, StoreError
 from ivr.model import (
     Address,
+    AgentNote,
     Channel,
     Contact,
     Conversation,
@@ -20,7 +21,6 @@ from ivr.model import (
     TimelineEntry,
 )
 from ivr.store.contacts import MOST_CORRECTIONS
-from ivr.store.dossier import Note
 from ivr.store.repo import Store
 
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
@@ -209,7 +209,7 @@ async def test_a_dossier_holds_what_is_known_of_the_customer(store: Store) -> No
     ]
     # However long ago: what somebody wrote down is what the next one wants to know.
     assert dossier.notes == [
-        Note(f"note {number}", "bob", NOON + timedelta(hours=number)) for number in (2, 1, 0)
+        AgentNote(f"note {number}", "bob", NOON + timedelta(hours=number)) for number in (2, 1, 0)
     ]
 
 

@@ -11,26 +11,45 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cti.protocol import PopCard
-from cti.screenpop import ConversationView, ScreenPop, build, clean, shown_number
-from ivr.model import Address, Channel, Contact, Leg, PastConversation, Ticket, TimelineEntry
+from cti.popcard import PopCard, PopContact
+from cti.screenpop import ConversationView, CustomerRecord, build, clean, shown_number
+from ivr.model import (
+    Address,
+    AgentNote,
+    Channel,
+    Contact,
+    Conversation,
+    ConversationStatus,
+    Dossier,
+    Leg,
+    PastConversation,
+    Ticket,
+    TimelineEntry,
+)
+from tests.browser.payloads import payloads
 
 AT = datetime(2026, 11, 20, 10, tzinfo=UTC)
+ANN = Contact("k1", "Ann", "en", (Address(Channel.VOICE, "+14155550123"),))
+BOB = Contact("k2", "Bob", "", (Address(Channel.SMS, "+14155550123"),))
 
 
-def pop(**changed: Any) -> ScreenPop:
-    values: dict[str, Any] = {
-        "view": ConversationView(),
-        "ticket": Ticket("t", "c1", AT),
+def pop(**changed: Any) -> PopCard:
+    known: dict[str, Any] = {
+        "conversation": Conversation("c1", "main", "v1", ConversationStatus.QUEUED, AT),
         "leg": Leg("l1", "c1", Address(Channel.VOICE, "+14155550123"), AT, dialled="100"),
+        "call": True,
         "contact": None,
-        "earlier": [],
-        "timeline": [],
-        "waited": 12.34,
-        "region": "US",
-        **changed,
+        "sharing": (),
+        "entries": (),
+        "earlier": (),
+        "notes": (),
+        "corrections": {},
     }
-    return build(values.pop("view"), values.pop("ticket"), values.pop("leg"), **values)
+    dossier = Dossier(**{name: changed.pop(name, value) for name, value in known.items()})
+    given: dict[str, Any] = {"waited": 12.34, "region": "US"}
+    view = changed.pop("view", ConversationView())
+    ticket = changed.pop("ticket", Ticket("t", "c1", AT))
+    return build(view, ticket, dossier, **given, **changed)
 
 
 def entry(kind: str, **body: Any) -> TimelineEntry:
@@ -61,7 +80,7 @@ def test_the_last_utterances_in_their_order() -> None:
         entry("pressed", secret=True),
         entry("heard", text=""),
     ]
-    card = pop(timeline=timeline)
+    card = pop(entries=timeline)
     assert len(card.transcript) == 12
     assert [(line.who, line.text) for line in card.transcript[-3:]] == [
         ("hotline", "prompt 19"),
@@ -78,6 +97,7 @@ def test_known_name_and_earlier_conversations() -> None:
         for day in range(1, 9)
     ]
     card = pop(contact=Contact("k", name="Maria"), earlier=past)
+    assert card.earlier[0].channel == "voice"
     assert card.name == "Maria"
     assert len(card.earlier) == 5
     assert (card.earlier[0].topic, card.earlier[0].agent) == ("main", "bob")
@@ -137,10 +157,10 @@ def test_any_conversation_makes_a_small_card(
         ticket=Ticket("t", "c1", AT, pop=((anything, anything),) * 40, language=anything),
         leg=Leg("l", "c1", Address(Channel.VOICE, anything), AT, dialled=anything),
         contact=Contact("k", name=anything),
-        timeline=[entry("heard", text=anything), entry("said", text=slots)] * 40,
+        entries=[entry("heard", text=anything), entry("said", text=slots)] * 40,
     )
     assert len(card.facts) <= 30 and len(card.path) <= 20 and len(card.transcript) <= 12
-    text = PopCard.model_validate(card, from_attributes=True).model_dump_json()
+    text = card.model_dump_json()
     assert json.loads(text)["kind"] == "call"
     assert len(text.encode()) < 64 * 1024
 
@@ -151,3 +171,206 @@ def test_deep_and_huge_values_are_cut() -> None:
         deep = {"in": deep}
     card = pop(view=ConversationView(slots={"deep": deep, "long": "y" * 10_000}))
     assert all(len(fact.value) <= 200 for fact in card.facts)
+
+
+# --- who it is ------------------------------------------------------------------------------------
+
+
+def test_a_contact_without_a_name_is_nobody() -> None:
+    card = pop(contact=Contact("k9", "", "", ANN.addresses))
+    assert (card.contact, card.name, card.matches, card.verified) == (None, "", (), "claimed")
+
+
+def test_the_only_one_who_has_the_number_is_known() -> None:
+    card = pop(contact=ANN, sharing=(ANN,))
+    assert card.contact == PopContact(
+        id="k1", name="Ann", language="en", numbers=("+1 415-555-0123",)
+    )
+    assert (card.name, card.matches, card.verified) == ("Ann", (), "known")
+
+
+def test_of_several_the_agent_chooses() -> None:
+    card = pop(contact=Contact("k9"), sharing=(ANN, BOB))
+    assert (card.contact, card.name, card.verified) == (None, "", "claimed")
+    assert [match.name for match in card.matches] == ["Ann", "Bob"]
+    chosen = pop(contact=BOB, sharing=(ANN, BOB))
+    assert chosen.contact is not None and chosen.contact.name == "Bob"
+    # That somebody has chosen proves nothing, and they may have chosen wrong.
+    assert (chosen.verified, len(chosen.matches)) == ("claimed", 2)
+
+
+def test_somebody_who_calls_from_elsewhere_is_not_known_by_that_number() -> None:
+    assert pop(contact=ANN, sharing=()).verified == "claimed"
+    assert pop(contact=ANN, sharing=(BOB,)).verified == "claimed"
+
+
+@pytest.mark.parametrize(
+    ("value", "verified"),
+    [(True, "verified"), (False, "known"), ("true", "known"), (1, "known"), ({"a": 1}, "known")],
+)
+def test_a_flow_proves_who_it_is(value: Any, verified: str) -> None:
+    card = pop(view=ConversationView(slots={"verified": value}), contact=ANN, sharing=(ANN,))
+    assert card.verified == verified
+
+
+def test_an_agents_word_is_no_proof() -> None:
+    assert pop(corrections={"verified": ("yes", "ann")}).verified == "claimed"
+
+
+# --- what is known --------------------------------------------------------------------------------
+
+
+def test_what_an_agent_has_corrected_stands_in_place_of_what_was_thought() -> None:
+    card = pop(
+        ticket=Ticket("t", "c1", AT, pop=(("account", "12345678"),)),
+        view=ConversationView(slots={"account": "12345678", "visit": "2026-11-23"}),
+        corrections={
+            "account": ("12345679", "ann"),
+            "company": ("Acme", "bob"),
+            "visit": ("", "ann"),
+        },
+        record=CustomerRecord("ready", (("company", "Old"), ("tier", "gold"))),
+    )
+    assert [(one.name, one.value, one.first, one.source) for one in card.facts] == [
+        ("account", "12345679", True, "ann"),
+        ("visit", "", False, "ann"),
+        ("company", "Acme", False, "bob"),
+        ("tier", "gold", False, "crm"),
+    ]
+
+
+def test_a_record_that_says_otherwise_is_shown_beside() -> None:
+    card = pop(
+        view=ConversationView(slots={"account": "12345678", "name": "Ann"}),
+        record=CustomerRecord("ready", (("account", "87654321"), ("name", "Ann"))),
+    )
+    assert [(one.name, one.value, one.source) for one in card.facts] == [
+        ("account", "12345678", "flow"),
+        ("name", "Ann", "flow"),
+        ("crm account", "87654321", "crm"),
+    ]
+    assert card.crm_state == "ready"
+
+
+def test_notes_of_this_conversation_come_before_older_ones() -> None:
+    card = pop(
+        entries=[
+            entry("noted", agent="ann", note="first"),
+            entry("noted", agent="ann", note="second"),
+            entry("noted", agent="bob", note=""),
+        ],
+        notes=[AgentNote("last year", "cat", AT - timedelta(days=300))],
+    )
+    assert [(note.text, note.agent) for note in card.notes] == [
+        ("second", "ann"),
+        ("last year", "cat"),
+    ]
+
+
+# --- what was misheard ----------------------------------------------------------------------------
+
+
+def misheard(*entries: TimelineEntry) -> list[str]:
+    return [line.text for line in pop(entries=entries).transcript if line.misheard]
+
+
+def test_what_fitted_nothing_was_misheard() -> None:
+    told = [
+        entry("said", text="Billing or repairs?"),
+        entry("heard", text="the thing"),
+        entry("no_match", node="main", count=1),
+        entry("heard", text="billing"),
+        entry("matched", choice="billing", node="main"),
+    ]
+    assert misheard(*told) == ["the thing"]
+
+
+def test_what_was_taken_for_something_else_was_misheard_and_not_the_no() -> None:
+    told = [
+        entry("heard", text="fifty"),
+        entry("confirming", slots={"amount": 50}),
+        entry("said", text="Fifty, right?"),
+        entry("heard", text="no"),
+        entry("refused", slots={"amount": 50}),
+        entry("heard", text="fifteen"),
+        entry("slot_filled", slot="amount", value=15),
+    ]
+    assert misheard(*told) == ["fifty"]
+
+
+def test_what_was_corrected_later_was_misheard_once() -> None:
+    told = [
+        entry("heard", text="account one two"),
+        entry("slot_filled", slot="account", value="12"),
+        entry("heard", text="on Friday"),
+        entry("slot_filled", slot="visit", value="2026-11-27"),
+        entry("heard", text="no, account one three"),
+        entry("corrected", slots={"account": "13"}),
+        entry("heard", text="no, one four"),
+        entry("corrected", slots={"account": "14"}),
+    ]
+    assert misheard(*told) == ["account one two", "no, account one three"]
+
+
+def test_a_choice_that_was_taken_back_was_misheard() -> None:
+    told = [
+        entry("heard", text="bill please"),
+        entry("confirming", choice="billing"),
+        entry("heard", text="no"),
+        entry("refused", choice="billing"),
+        entry("heard", secret=True),
+        entry("no_match", node="pin", count=1),
+    ]
+    assert misheard(*told) == ["bill please"]
+
+
+# --- whatever it is -------------------------------------------------------------------------------
+
+
+def plain(card: PopCard) -> None:
+    text = card.model_dump_json()
+    assert len(text.encode()) < 64 * 1024
+    shown = json.dumps(json.loads(text), ensure_ascii=False)
+    for char in shown:
+        kind = unicodedata.category(char)
+        assert kind not in {"Cc", "Cs", "Zl", "Zp"}, repr(char)
+        assert kind != "Cf" or char in "\u200c\u200d", repr(char)
+
+
+@pytest.mark.parametrize("payload", payloads(), ids=lambda text: ascii(text)[:30])
+def test_a_payload_is_plain_text_wherever_it_stands(payload: str) -> None:
+    person = Contact("k9", payload, payload, (Address(Channel.VOICE, payload),))
+    card = pop(
+        view=ConversationView(payload, (payload,), {payload: payload, "in": [payload]}, payload),
+        ticket=Ticket("t", "c1", AT, pop=((payload, payload),)),
+        leg=Leg("l1", "c1", Address(Channel.VOICE, payload), AT, dialled=payload),
+        contact=person,
+        sharing=(person, ANN),
+        entries=[entry("heard", text=payload), entry("noted", agent=payload, note=payload)],
+        notes=[AgentNote(payload, payload, AT)],
+        earlier=[PastConversation("o", AT, Channel.SMS, payload, payload, payload, payload)],
+        corrections={payload: (payload, "ann")},
+        record=CustomerRecord("ready", ((payload, payload),)),
+    )
+    plain(card)
+
+
+@pytest.mark.parametrize("char", ["\U0001f600", '"', "\\", "王", "<", "a"])
+def test_a_card_that_is_full_everywhere_stays_small(char: str) -> None:
+    long = char * 5000
+    person = Contact("k", long, "en", (Address(Channel.VOICE, long),) * 50)
+    past = PastConversation("o", AT, Channel.VOICE, long, long, long, long)
+    card = pop(
+        view=ConversationView(long, (long,) * 99, {f"{n}{long}": long for n in range(99)}, long),
+        ticket=Ticket("t", "c1", AT, pop=tuple((f"p{n}{long}", long) for n in range(99))),
+        leg=Leg("l1", "c1", Address(Channel.VOICE, long), AT, dialled=long),
+        contact=person,
+        sharing=(person,) * 10,
+        entries=[entry("heard", text=long), entry("noted", agent="a", note=long)] * 99,
+        notes=[AgentNote(long, long, AT)] * 10,
+        earlier=[past] * 10,
+        corrections={f"{n}{long}": (long, "ann") for n in range(30)},
+        record=CustomerRecord("ready", tuple((f"c{n}{long}", long) for n in range(30))),
+    )
+    plain(card)
+    assert card.facts and card.transcript and card.notes and card.earlier and card.path
