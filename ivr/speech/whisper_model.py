@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,8 @@ WINDOW = 3000  # frames: all the context there is
 
 _SHORTEST = 200  # frames of context; less and the last sound is lost
 _TAIL = 0.3  # seconds of context behind the speech
+_HUSH = 64  # frames of silence, where the text alone matters
+_PITCH = 1.25  # of slowed speech one part is lowered in pitch, the rest only stretched
 _BEFORE, _BEHIND = np.zeros(RATE // 10, np.float32), np.zeros(RATE // 5, np.float32)
 _PEAK = 0.7
 _BATCH = 24  # texts scored at once
@@ -49,6 +52,20 @@ class Encoded:
         return ctranslate2.StorageView.from_array(np.repeat(self.values, copies, axis=0))
 
 
+@dataclass(frozen=True, slots=True)
+class Forced:
+    """A text on an audio: the probability of each token after those before it, and by its place
+    in the text when it begins, in seconds."""
+
+    probabilities: tuple[float, ...]
+    onsets: dict[int, float]
+
+    @property
+    def score(self) -> float:
+        """The log-probability of the text."""
+        return float(np.sum(np.log(self.probabilities)))
+
+
 class WhisperModel:
     """A faster-whisper model in a folder. `language` matters to multilingual ones alone."""
 
@@ -64,6 +81,7 @@ class WhisperModel:
         self._prompt = [*self._start, self._token("<|notimestamps|>")]
         self._end = self._token("<|endoftext|>")
         self.silence = self.encode(np.zeros(RATE // 2, np.float32))
+        self.hush = self._encode(self._mel(np.zeros(RATE // 10, np.float32))[:, :_HUSH])
         vocabulary = len(self.first_tokens(self.silence))  # time stamps count: beams must shun them
         self._all_but = lru_cache(maxsize=64)(
             lambda allowed: [token for token in range(vocabulary) if token not in allowed]
@@ -83,10 +101,25 @@ class WhisperModel:
 
     def encode(self, samples: Floats, room: int = 0) -> Encoded:
         """With as much context as the speech needs, or `room` frames if that is more."""
-        size = max(frames(samples), room)
-        mel = self._extract(np.concatenate([_BEFORE, samples, _BEHIND]), padding=True)
-        mel = mel[:, :size]
-        mel = np.pad(mel, ((0, 0), (0, size - mel.shape[1])), constant_values=float(mel.min()))
+        return self._encode(_sized(self._mel(samples), max(frames(samples), room)))
+
+    def encode_slower(self, samples: Floats, factor: float) -> Encoded:
+        """As if it had been said `factor` times as slowly."""
+        lower = np.asarray(soxr.resample(samples, RATE, RATE * _PITCH), np.float32)
+        size = min(frames(lower), WINDOW)
+        mel = self._mel(lower)[:, :size]
+        last = mel.shape[1] - 1
+        at = np.arange(int(last * factor / _PITCH)) * _PITCH / factor
+        left = np.minimum(at.astype(int), last - 1)
+        share = at - left
+        mel = mel[:, left] * (1 - share) + mel[:, left + 1] * share
+        return self._encode(_sized(mel, min(WINDOW, 2 * math.ceil(mel.shape[1] / 2))))
+
+    def _mel(self, samples: Floats) -> Floats:
+        found = self._extract(np.concatenate([_BEFORE, samples, _BEHIND]), padding=True)
+        return np.asarray(found, np.float32)
+
+    def _encode(self, mel: Floats) -> Encoded:
         view = ctranslate2.StorageView.from_array(
             np.ascontiguousarray(mel[np.newaxis], dtype=np.float32)
         )
@@ -94,25 +127,22 @@ class WhisperModel:
 
     def force(self, audio: Encoded, texts: Sequence[Tokens]) -> list[float]:
         """The log-probability of each text on this audio."""
-        scores: list[float] = []
+        return [one.score for one in self.forced(audio, texts)]
+
+    def forced(self, audio: Encoded, texts: Sequence[Tokens]) -> list[Forced]:
+        """How each text fits this audio."""
+        found: dict[int, Forced] = {}
         # Texts of like length together: the batch is padded to its longest.
         order = sorted(range(len(texts)), key=lambda index: len(texts[index]))
         for first in range(0, len(order), _BATCH):
             batch = order[first : first + _BATCH]
             aligned = self._align(audio, [texts[index] for index in batch])
-            scores += [
-                float(np.sum(np.log(np.maximum(one.text_token_probs, 1e-9)))) for one in aligned
-            ]
-        ordered = dict(zip(order, scores, strict=True))
-        return [ordered[index] for index in range(len(texts))]
-
-    def onsets(self, audio: Encoded, tokens: Tokens) -> dict[int, float]:
-        """When each token begins, in seconds, by its place in the text."""
-        (aligned,) = self._align(audio, [tokens])
-        found: dict[int, float] = {}
-        for index, frame in aligned.alignments:
-            found.setdefault(index, 2 * frame / FRAMES)
-        return found
+            for index, one in zip(batch, aligned, strict=True):
+                onsets: dict[int, float] = {}
+                for place, frame in one.alignments:
+                    onsets.setdefault(place, 2 * frame / FRAMES)
+                found[index] = Forced(tuple(np.maximum(one.text_token_probs, 1e-9)), onsets)
+        return [found[index] for index in range(len(texts))]
 
     def _align(self, audio: Encoded, texts: Sequence[Tokens]) -> list[Any]:
         sizes = [audio.frames] * len(texts)
@@ -122,21 +152,16 @@ class WhisperModel:
 
     def first_tokens(self, audio: Encoded) -> npt.NDArray[np.float64]:
         """The log-probability of each token to be the first."""
-        return self.next_tokens(audio, [()])[0]
-
-    def next_tokens(self, audio: Encoded, texts: Sequence[Tokens]) -> list[npt.NDArray[np.float64]]:
-        """The log-probability of each token to come after each of these texts."""
-        prompts = [[*self._prompt, *tokens] for tokens in texts]
         found = self._model.generate(
-            audio.view(len(prompts)),
-            prompts,
+            audio.view(),
+            [self._prompt],
             beam_size=1,
-            max_length=max(map(len, prompts)) + 1,
+            max_length=len(self._prompt) + 1,
             suppress_blank=False,
             suppress_tokens=[],
             return_logits_vocab=True,
-        )
-        return [_log_softmax(np.array(one.logits[0])[0].astype(np.float64)) for one in found]
+        )[0]
+        return _log_softmax(np.array(found.logits[0])[0].astype(np.float64))
 
     @property
     def end(self) -> int:
@@ -186,6 +211,13 @@ def frames(samples: Floats) -> int:
     """Context for this much speech: even, for the encoder halves it."""
     seconds = len(samples) / RATE + _TAIL
     return min(WINDOW, max(_SHORTEST, 2 * math.ceil(seconds * FRAMES / 2)))
+
+
+def _sized(mel: Floats, size: int) -> Floats:
+    """Cut to its size, or filled up with silence."""
+    mel = mel[:, :size]
+    missing = ((0, 0), (0, size - mel.shape[1]))
+    return np.pad(mel, missing, constant_values=float(mel.min()))
 
 
 def level(pcm: bytes) -> Floats:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 _WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 _FIGURES = {word: str(value) for value, word in enumerate(_WORDS)}
@@ -47,11 +47,15 @@ def as_words(written: str, words: tuple[str, ...], language: str) -> str:
     return " ".join(said) if said and set(said) <= set(words) else ""
 
 
-def one_by_one(figures: str, language: str) -> str:
-    """Figures as they are said one by one: the form in which a string is told from others."""
-    if language == "zh":
-        return "".join(HAN_DIGITS[int(figure)] for figure in figures)
-    return " ".join(_WORDS[int(figure)] for figure in figures)
+def digit_words(language: str, oh: bool) -> tuple[str, ...]:
+    """What the digits are called, in order; then another name for zero where it may be."""
+    names = tuple(HAN_DIGITS) if language == "zh" else _WORDS
+    return (*names, "oh") if oh else names
+
+
+def spaced(words: Iterable[str], language: str) -> str:
+    """Words as a text."""
+    return ("" if language == "zh" else " ").join(words)
 
 
 def figures(text: str) -> str:

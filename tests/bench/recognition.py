@@ -32,6 +32,25 @@ from tests.bench.figures import Figure, figure, percentile
 ACCEPT, REJECT = 0.7, 0.35  # the language's defaults
 AMONG = 8
 STRINGS = 24
+VALUES = {
+    "digits of any length": (
+        *("digits:four two seven", "digits:one three eight oh oh", "digits:nine nine one"),
+        *("digits:seven two five one six three", "digits:eight zero four six two nine five"),
+    ),
+    "digits said in groups": (
+        *("digits:double oh seven", "digits:nineteen eighty four", "digits:twenty twenty six"),
+        *("digits:five double three one", "digits:four double nine two"),
+    ),
+    "dates": (
+        *("date:the third of march", "date:december twenty fifth", "date:tomorrow"),
+        *("date:next tuesday", "date:june fifteenth", "date:the first of october"),
+    ),
+    "amounts": (
+        *("money:twelve dollars fifty", "money:forty five dollars", "money:two hundred dollars"),
+        *("money:ninety nine dollars", "money:three thousand dollars", "money:sixteen dollars"),
+    ),
+}
+"""What is said by the voice over a telephone line, after the kind of slot that asks for it."""
 _EVER = datetime(2026, 6, 1)
 
 PHRASES = (
@@ -147,6 +166,7 @@ def recognition() -> list[Figure]:
         figure("reading a menu in Chinese, p50", _median(chinese), "s", 0.6),
         *_strings("en", _english_strings()),
         *_strings("zh", corpus.mandarin_strings()),
+        *(_values(name, said) for name, said in VALUES.items()),
     ]
     return [*figures, _reliability([*inside, *phrases, *refused])]
 
@@ -208,6 +228,27 @@ def _strings(language: str, clips: Sequence[Clip]) -> list[Figure]:
 def _digits(text: str, language: str) -> object:
     bounds = {"minimum": AMONG, "maximum": AMONG}
     return spoken.parse("digits", text, language, now=_EVER, **bounds)
+
+
+def _values(name: str, said: Sequence[str]) -> Figure:
+    """How often the value that was meant is the one that the answer's reader finds."""
+    kinds, texts = zip(*(one.split(":") for one in said), strict=True)
+    ours: list[bool] = []
+    theirs: list[bool] = []
+    for kind, clip in zip(kinds, corpus.spoken(texts, 31), strict=True):
+        meant = spoken.parse(kind, clip.text, "en", now=_EVER)
+        # Known are the digits of a year or a PIN, as a flow would ask for them.
+        length = len(meant) if kind == "digits" and "groups" in name else 0
+        grammar = Grammar("en", (), spoken.words(kind, "en"), kind, length, length)
+        for found, asked in ((ours, grammar), (theirs, Grammar("en"))):
+            written = engine("en").read(trim(clip.pcm), asked).text
+            found.append(
+                spoken.parse(kind, written, "en", now=_EVER, minimum=length, maximum=length)
+                == meant
+            )
+    return figure(
+        f"{name}, en: right of {len(ours)}", share(ours), "%", 80, share(theirs), at_least=True
+    )
 
 
 def _reliability(trials: Sequence[Trial]) -> Figure:

@@ -15,7 +15,7 @@ from ivr.speech.calibration import CHOICE, SEQUENCE, Calibration
 from ivr.speech.whisper import choose
 from ivr.speech.whisper_model import frames, level
 from ivr.speech.whisper_sequences import _Guess, _lengths, _of_digits, _value
-from ivr.speech.whisper_spelling import as_words, digit_signs, figures, one_by_one, ways
+from ivr.speech.whisper_spelling import as_words, digit_signs, digit_words, figures, spaced, ways
 
 DIGITS = ("zero", "oh", "o", "one", "two", "double")
 
@@ -92,7 +92,8 @@ def test_digits_one_by_one_are_figures(text: str, digits: str) -> None:
 
 @given(st.text("0123456789", min_size=1, max_size=12), st.sampled_from(["en", "zh"]))
 def test_figures_said_one_by_one_are_the_same_figures(digits: str, language: str) -> None:
-    assert figures(one_by_one(digits, language)) == digits
+    names = digit_words(language, False)
+    assert figures(spaced([names[int(digit)] for digit in digits], language)) == digits
     assert {digit for _, digit in digit_signs(language)} == set("0123456789")
 
 
