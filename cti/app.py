@@ -25,6 +25,7 @@ from cti import chatpages, phonesocket
 from cti.accounts import Accounts
 from cti.chatsocket import ChatDoor
 from cti.phonesocket import BrowserPhones
+from cti.crm import Crm
 from cti.screenpop import ConversationView
 from cti.service import Desk
 from cti.web import create_app, server_config
@@ -139,6 +140,8 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         telephone = Telephone(settings, runner, link[0], link[1], *rest) if link else None
         extension = Extension(settings, runner, *rest, telephone)
         phones = Phones(telephone, extension)
+        crm = Crm(fetcher, settings.crm, clock)
+        stack.push_async_callback(crm.close)
         bus = await RedisBus.open(settings.redis_url) if settings.redis_url else MemoryBus()
         stack.push_async_callback(bus.close)
         desk = Desk(
@@ -151,6 +154,7 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
             bus,
             settings.region,
             settings.server_id,
+            crm=crm,
             texts=texting,
         )
         runner.attach(desk)
@@ -311,6 +315,12 @@ def _view(library: Library, sealer: Sealer, conversation: Conversation) -> Conve
         slots={**state.public_values(), **state.public_slots(bundle)},
         language=state.language,
         node=state.node,
+        secret=frozenset(
+            name
+            for flow in bundle.flows.values()
+            for name, slot in flow.slots.items()
+            if slot.secret
+        ),
     )
 
 
