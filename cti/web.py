@@ -323,11 +323,9 @@ class _Guard:
             if message["type"] == "http.response.start":
                 started = True
                 own = list(message.get("headers", []))
-                named = {name for name, _ in own}
-                message = {
-                    **message,
-                    "headers": [*own, *(each for each in _HEADERS if each[0] not in named)],
-                }
+                # What websites elsewhere may load says so itself.
+                kept = _HEADERS if not any(name == _ELSEWHERE for name, _ in own) else _SHARED
+                message = {**message, "headers": [*own, *kept]}
             await send(message)
 
         body = await _body(receive)
