@@ -22,18 +22,22 @@ class AgentPhone extends Part {
 
   render() {
     const { state, ringing, talking, muted } = softphone;
-    const busy = [...desk.works.values()].some(({ card }) => card.kind === "call" && card.stage !== "wrap_up");
+    // Where a call's card has the button, there is no second one here.
+    const calls = [...desk.works.values()].map(({ card }) => card).filter(({ kind }) => kind === "call");
+    const busy = calls.some(({ stage }) => stage !== "wrap_up");
+    const shown = calls.some(({ stage, can, conversation }) => conversation === desk.selected
+      && (talking ? can.includes("hang_up") : stage === "offered" || stage === "ringing"));
     return html`<div class="phone">
       ${state === "off" ? nothing : html`<span class="phone-state ${state}" role="status"
         title=${say(`phone_${state}`)}><span aria-hidden="true">☎</span><span class="sr">${say(`phone_${state}`)}</span></span>`}
-      ${ringing ? html`<button type="button" class="answer" data-order="answer" @click=${() => softphone.answer()}>${
+      ${ringing && !shown ? html`<button type="button" class="answer" data-order="answer" @click=${() => softphone.answer()}>${
         say("answer")}</button>` : nothing}
       ${talking ? html`
         <span class="levels"><meter data-of="heard" min="0" max="1" aria-label=${say("level_heard")}></meter>
           <meter data-of="spoken" min="0" max="1" aria-label=${say("level_spoken")}></meter></span>
         <button type="button" class="plain" aria-pressed=${String(muted)} @click=${() => softphone.mute(!muted)}>${
           say(muted ? "mic_on" : "mic_off")}</button>` : nothing}
-      ${ringing || talking ? html`<button type="button" class="danger small" @click=${() => softphone.hangUp()}>${
+      ${(ringing || talking) && !shown ? html`<button type="button" class="danger small" @click=${() => softphone.hangUp()}>${
         say(ringing ? "reject" : "hang_up")}</button>` : nothing}
       ${desk.agent.extension && !busy && !talking ? html`<details class="menu dial">
         <summary>${say("dial")}</summary>

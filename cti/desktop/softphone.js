@@ -60,8 +60,9 @@ class Softphone {
 
   _register(JsSIP, { uri, password, ws, extension }) {
     JsSIP.debug.disable();
+    const socket = new JsSIP.WebSocketInterface(String(new URL(ws, location.href.replace(/^http/, "ws"))));
     const agent = new JsSIP.UA({
-      uri, password, sockets: [new JsSIP.WebSocketInterface(ws)], session_timers: false,
+      uri, password, sockets: [socket], session_timers: false,
       register_expires: 120, user_agent: "Hotline desktop",
       connection_recovery_min_interval: 1, connection_recovery_max_interval: 10,
     });

@@ -18,7 +18,7 @@ from tests.browser.conftest import FakeServer
 ACCOUNT = {
     "uri": "sip:201@pbx.invalid",
     "password": "secret",
-    "ws": "ws://pbx.invalid/ws",
+    "ws": "/api/phone/ws?pass=p",
     "extension": "201",
 }
 
@@ -62,7 +62,7 @@ class Pbx:
 
     async def start(self) -> None:
         await self.page.route("**/api/phone", lambda route: route.fulfill(json=ACCOUNT))
-        await self.page.route_web_socket("ws://pbx.invalid/ws", self._connected)
+        await self.page.route_web_socket("**/api/phone/ws?pass=p", self._connected)
 
     def _connected(self, route: WebSocketRoute) -> None:
         self.route = route
