@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import secrets
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable
@@ -24,8 +25,9 @@ from twisted.internet import asyncioreactor
 from cti import chatpages, phonesocket
 from cti.accounts import Accounts
 from cti.chatsocket import ChatDoor
-from cti.phonesocket import BrowserPhones
 from cti.crm import Crm
+from cti.phonesocket import BrowserPhones
+from cti.remotecalls import RemoteCalls
 from cti.screenpop import ConversationView
 from cti.service import Desk
 from cti.web import create_app, server_config
@@ -144,18 +146,22 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         stack.push_async_callback(crm.close)
         bus = await RedisBus.open(settings.redis_url) if settings.redis_url else MemoryBus()
         stack.push_async_callback(bus.close)
+        server = settings.server_id or secrets.token_hex(8)
+        calls = RemoteCalls(bus, server, phones)
+        stack.push_async_callback(calls.close)
         desk = Desk(
             store,
-            lambda server: phones,
+            calls.of,
             runner.report,
             lambda conversation: _view(library, sealer, conversation),
             clock,
             settings.queue,
             bus,
             settings.region,
-            settings.server_id,
+            server,
             crm=crm,
             texts=texting,
+            is_closed=_closed(settings, clock),
         )
         runner.attach(desk)
         observe.TASKS.set_function(lambda: len(asyncio.all_tasks()))
@@ -223,6 +229,17 @@ async def _link(
     await ami.start()
     stack.push_async_callback(ami.stop)
     return audio, ami
+
+
+def _closed(settings: Settings, clock: SystemClock) -> Callable[[], bool]:
+    """Whether nobody new is put in line now. Raises SettingsError for a calendar that is none."""
+    name = settings.queue.calendar
+    if not name:
+        return lambda: False
+    calendar = settings.facts.calendars.get(name)
+    if calendar is None:
+        raise SettingsError(f"setting queue.calendar: there is no calendar {name!r} in `calendars`")
+    return lambda: calendar.at(clock.now()) != "open"
 
 
 async def until_stopped() -> None:
