@@ -8,11 +8,10 @@ of the last prompt; keys that come early answer the next question.
 from __future__ import annotations
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache, partial
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import structlog
@@ -57,6 +56,7 @@ from ivr.ports import (
 )
 from ivr.telephony.message import VoiceMessage
 from ivr.telephony.pace import Pace
+from ivr.telephony.speaking import Sound, Speaker
 
 log = structlog.get_logger(__name__)
 
@@ -76,21 +76,6 @@ def tone() -> bytes:
     """A quarter of a second of 1 kHz, after which a message is taken."""
     wave = np.sin(np.arange(SAMPLE_RATE // 4) * (2 * np.pi * 1000 / SAMPLE_RATE)) * 6000
     return bytes(wave.astype("<i2").tobytes())
-
-
-class Sound(Protocol):
-    """What a call's audio connection offers (`ivr.telephony.media.AudioLeg`)."""
-
-    @property
-    def playing(self) -> bool: ...
-
-    def play(self, pcm: bytes) -> None: ...
-
-    def loop(self, pcm: bytes) -> None: ...
-
-    def stop(self) -> None: ...
-
-    def played(self) -> bytes: ...
 
 
 class Turns:
@@ -113,10 +98,8 @@ class Turns:
         keep: Callable[[Record, VoiceMessage], None],
         measured: Callable[[Mapping[str, Any]], None] = lambda turn: None,
     ):
-        self._prompts = prompts
         self._ears = ears
         self._clock = clock
-        self._music = music
         self._report = report
         self._finished = finished
         self._transfer = transfer
@@ -124,19 +107,16 @@ class Turns:
         self._pace = Pace(measured)
         self._next: Callable[[], None] | None = None
         self._message: tuple[Record, VoiceMessage] | None = None
-        self._sound: Sound | None = None
-        self._says: deque[Say] = deque()
-        self._speaker: asyncio.Task[None] | None = None
+        self._speaker = Speaker(prompts, music, self._go_on)
         self._expect: Expect | None = None
         self._listener: Listener | None = None
-        self._line = Line(self._played)
+        self._line = Line(self._speaker.played)
         self._timer: asyncio.TimerHandle | None = None
         self._keys = ""
         self._by_speech = False
         self._told_keys_alone: set[str] = set()
         self._lost = "", 0
         self._waiting = False
-        self._music_on = False
         self._closed = False
         self._cause = ("answer", clock.monotonic())
 
@@ -144,13 +124,12 @@ class Turns:
 
     def connect(self, sound: Sound) -> None:
         """Audio is there: say what has been waiting to be said."""
-        self._sound = sound
+        self._speaker.connect(sound)
         self._go_on()
 
     def disconnect(self) -> None:
         """Audio is gone for now (another phone rings, or a fault): stop speaking and listening."""
-        self._sound = None
-        self._stop_speaking()
+        self._speaker.disconnect()
         self._stop_listening()
         self._stop_timer()
 
@@ -171,8 +150,7 @@ class Turns:
         for effect in effects:
             match effect:
                 case Say():
-                    self._says.append(effect)
-                    self._silence_music()
+                    self._speaker.say(effect)
                 case Expect():
                     self._ask(effect)
                 case Enqueue():
@@ -192,7 +170,7 @@ class Turns:
 
     def wait_no_longer(self) -> None:
         """The queue is left: no more music."""
-        self._silence_music()
+        self._speaker.silence_music()
         self._waiting = False
 
     # --- from the caller -------------------------------------------------------------------------
@@ -213,7 +191,7 @@ class Turns:
             return
         self._cause = ("key", self._clock.monotonic())
         self._pace.key(self._clock.monotonic())
-        if self._speaking and "keys" not in self._expect.barge_in:
+        if self._speaker.speaking and "keys" not in self._expect.barge_in:
             return
         self._stop_speaking()
         self._read_keys(self._expect)
@@ -287,7 +265,7 @@ class Turns:
         self._waiting = self._waiting and not expect.wait  # in line one is listened to for ever
         self._expect = expect
         now = self._clock.monotonic()
-        self._pace.asked(expect.turn, expect.node, expect.secret, now, self._playing_prompt)
+        self._pace.asked(expect.turn, expect.node, expect.secret, now, self._speaker.playing)
         if "speech" in expect.listen:
             self._by_speech = self._ears.hears(expect.language)
             QUESTIONS.labels("speech" if self._by_speech else "keys").inc()
@@ -304,7 +282,7 @@ class Turns:
             self._told_keys_alone.add(language)
             log.warning("keys alone", language=language)
             text = KEYS_ALONE.get(language, KEYS_ALONE["en"])
-            self._says.append(Say(text, language, text))
+            self._speaker.say(Say(text, language, text))
 
     def _answer(self, event: Event) -> None:
         self._lost = "", 0
@@ -339,9 +317,6 @@ class Turns:
             self._speech,
         )
 
-    def _played(self) -> bytes:
-        return self._sound.played() if self._sound is not None else b""
-
     def _stop_listening(self) -> None:
         if self._listener is not None:
             self._listener.close()
@@ -349,17 +324,9 @@ class Turns:
 
     # --- speaking --------------------------------------------------------------------------------
 
-    @property
-    def _speaking(self) -> bool:
-        return bool(self._says) or self._speaker is not None or self._playing_prompt
-
-    @property
-    def _playing_prompt(self) -> bool:
-        return self._sound is not None and self._sound.playing
-
     def drained(self) -> None:
         """The audio connection has played everything it was given."""
-        if not self._says and self._speaker is None:
+        if not self._speaker.rendering:
             self._pace.prompt_ended(self._clock.monotonic(), cut=False)
         self._go_on()
 
@@ -374,13 +341,11 @@ class Turns:
 
     def _go_on(self) -> None:
         """Do the next thing: speak, or, when all is said, listen, wait, play music or end."""
-        if self._sound is None or self._closed:
+        if not self._speaker.connected or self._closed:
             return
         if self._expect is not None and "speech" in self._expect.barge_in:
             self._listen()
-        if self._says and self._speaker is None:
-            self._speaker = asyncio.ensure_future(self._speak())
-        elif not self._speaking:
+        if not self._speaker.go_on():
             self._all_said()
 
     def _all_said(self) -> None:
@@ -394,49 +359,20 @@ class Turns:
                 self._read_keys(self._expect)
             if self._expect is not None and self._expect.wait and self._timer is None:
                 self._start_timer(self._expect.wait, self._silent)
-        if self._waiting and self._sound is not None and not self._music_on:
-            self._music_on = True
-            self._sound.loop(self._music)
-
-    async def _speak(self) -> None:
-        """Give the queued prompts to the audio connection, a sentence at a time."""
-        try:
-            while self._says:
-                say = self._says.popleft()
-                try:
-                    async for piece in self._prompts.render(say.text, say.language, say.template):
-                        if (sound := self._sound) is None:
-                            return
-                        sound.play(piece)
-                except Exception:  # a sentence is lost rather than the call
-                    log.exception("prompt not said", language=say.language)
-        finally:
-            if self._speaker is asyncio.current_task():
-                self._speaker = None
-        self._go_on()
+        if self._waiting:
+            self._speaker.play_music()
 
     def _stop_speaking(self) -> None:
-        self._says.clear()
-        if self._speaker is not None:
-            self._speaker.cancel()
-            self._speaker = None
-        self._music_on = False
-        if self._playing_prompt:
+        if self._speaker.playing:
             self._pace.prompt_ended(self._clock.monotonic(), cut=True)
-        if self._sound is not None:
-            self._sound.stop()
-
-    def _silence_music(self) -> None:
-        if self._music_on and self._sound is not None:
-            self._sound.stop()
-        self._music_on = False
+        self._speaker.stop()
 
     # --- a message -------------------------------------------------------------------------------
 
     def _sound_tone(self, record: Record) -> None:
-        if self._sound is not None:
+        if self._speaker.connected:
             self._next = partial(self._take_message, record)
-            self._sound.play(tone())
+            self._speaker.play(tone())
 
     def _take_message(self, record: Record) -> None:
         self._message = record, VoiceMessage(record.maximum)
