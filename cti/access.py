@@ -66,6 +66,10 @@ TABLE: Mapping[Way, Roles] = {
     ("WS", "/api/agent"): _AGENTS,
     ("GET", "/api/phone"): _AGENTS,
     ("GET", "/api/directory"): _SERVING,
+    ("GET", "/api/contacts"): _SERVING,
+    ("POST", "/api/contacts"): _SERVING,
+    ("GET", "/api/contacts/{contact_id}"): _SERVING,
+    ("PATCH", "/api/contacts/{contact_id}"): _SERVING,
     ("GET", "/api/conversations/{conversation_id}"): _SERVING,
     ("GET", "/api/conversations/{conversation_id}/recordings"): _SERVING,
     ("GET", "/api/recordings/{recording_id}"): _SERVING,
@@ -82,6 +86,7 @@ TABLE: Mapping[Way, Roles] = {
     ("POST", "/api/agents/{login}/away"): _SUPERVISORS,
     ("POST", "/api/conversations/{conversation_id}/monitor"): _SUPERVISORS,
     ("POST", "/api/conversations/{conversation_id}/reassign"): _SUPERVISORS,
+    ("POST", "/api/conversations/{conversation_id}/take"): _SUPERVISORS,
     # admins
     ("GET", "/api/accounts"): _ADMINS,
     ("POST", "/api/accounts"): _ADMINS,

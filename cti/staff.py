@@ -119,7 +119,7 @@ class MonitorRequest(_Part):
 
 
 class ReassignRequest(_Part):
-    """To an agent (login) or a queue (skill); to oneself is taking it over."""
+    """To an agent (login) or a queue (skill)."""
 
     kind: Literal["agent", "queue"]
     value: str = Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")
@@ -255,16 +255,19 @@ def router(supervision: Supervision, store: Store, clock: Clock) -> APIRouter:
         who: Session = signed_in,
     ) -> ActionAnswer:
         """Give a conversation that waits, or that an agent has, to an agent or a queue."""
-        taken = wanted.kind == "agent" and wanted.value == who.login
-        await audit(
-            who,
-            request,
-            "taken_over" if taken else "reassigned",
-            conversation_id,
-            kind=wanted.kind,
-            value=wanted.value,
-        )
+        given = wanted.model_dump()
+        await audit(who, request, "reassigned", conversation_id, **given)
         to = Target(kind=wanted.kind, value=wanted.value)
+        return _answer(await supervision.reassign(who.login, conversation_id, to))
+
+    @routes.post("/api/conversations/{conversation_id}/take")
+    async def take(
+        conversation_id: IdPath, request: Request, who: Session = signed_in
+    ) -> ActionAnswer:
+        """Have a conversation that waits, or that an agent has, given to yourself; you have to be
+        at work."""
+        await audit(who, request, "taken_over", conversation_id)
+        to = Target(kind="agent", value=who.login)
         return _answer(await supervision.reassign(who.login, conversation_id, to))
 
     # --- the log ---------------------------------------------------------------------------------

@@ -23,10 +23,11 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cti import access, designer, directory, playback, protocol, staff
+from cti import access, contactbook, designer, directory, playback, protocol, staff, wallboard
 from cti.access import Door, Gate, session
 from cti.accounts import Accounts, LoginRefused, Session, TooManyAttempts
 from cti.agentsocket import INTERNAL, AgentSocket, SocketProtocol, error_message
+from cti.board import Board
 from cti.service import Desk
 from cti.supervision import Supervision
 from cti.workshop import Workshop
@@ -160,7 +161,10 @@ def create_app(
     app.include_router(designer.router(workshop, accounts, store, settings.facts))
 
     app.include_router(staff.router(Supervision(desk), store, desk.clock))
+    board = Board(store, desk.clock, settings.queue)
+    app.include_router(wallboard.router(board, accounts, desk.bus))
     app.include_router(directory.router(store, desk.clock, session))
+    app.include_router(contactbook.router(store, desk.clock, settings.region))
 
     if recordings is not None:
         app.include_router(playback.router(recordings, store, session))

@@ -194,6 +194,9 @@ class QueueSettings(_Section):
     reserve_seconds: float = Field(
         60, gt=0, le=3600, description="how long a transferred customer waits for that agent alone"
     )
+    answer_within_seconds: float = Field(
+        20, gt=0, le=3600, description="who is answered within it counts for the service level"
+    )
 
 
 class ChatSettings(_Section):

@@ -61,6 +61,11 @@ REFUSED = Counter(
     "Who was not let in, by the reason: password, guessing, token, role or origin",
     ["reason"],
 )
+WALLBOARD = Histogram(
+    "hotline_wallboard_seconds",
+    "Working out what all wallboards show, once a second",
+    buckets=_FAST,
+)
 SCREENS = Gauge("hotline_agent_screens", "Agents' screens connected now")
 CHATS = Gauge("hotline_chat_pages", "Customers' chat connections open now")
 FIRST_PROMPT = Histogram(

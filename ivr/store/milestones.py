@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Row, and_, delete, func, insert, select, update
+from sqlalchemy import Connection, Row, and_, delete, func, insert, select, true, update
 
 from ivr.store.database import Database
 from ivr.store.models import conversations, legs, milestones
@@ -59,11 +59,12 @@ class Live:
 class Milestones(Database):
     """Milestones, and what goes on now."""
 
-    async def milestones(self, since: datetime) -> list[Milestone]:
-        """What happened since then, in order."""
+    async def milestones(self, since: datetime, until: datetime | None = None) -> list[Milestone]:
+        """What happened since then, and not after `until`, in order."""
+        ends = milestones.c.at <= until if until else true()
         query = (
             select(milestones)
-            .where(milestones.c.at >= since)
+            .where(milestones.c.at >= since, ends)
             .order_by(milestones.c.at, milestones.c.number)
         )
         return await self._read(lambda db: [milestone_of(row) for row in db.execute(query)])

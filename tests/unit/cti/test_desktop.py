@@ -18,7 +18,8 @@ from tests.unit.cti.test_web import Site
 from tests.unit.cti.test_web import site as site
 
 DESKTOP = Path(cti.__file__).parent / "desktop"
-OTHERS = {"designer.js", "drawing.js", "texts.js", "agent-texts.js"}
+OTHERS = {"designer.js", "drawing.js", "texts.js", "agent-texts.js", "embed.js"}
+OTHERS |= {"wallboard.js", "wallboard-texts.js"}
 SCRIPTS = {
     path.name: path.read_text("utf-8") for path in DESKTOP.glob("*.js") if path.name not in OTHERS
 }

@@ -241,6 +241,19 @@ async def test_what_an_agent_has_is_given_to_another(site: Site) -> None:
     assert (card.conversation, card.from_agent, card.context) == ("c1", "ann", "reassigned by sue")
 
 
+async def test_a_supervisor_who_is_at_work_takes_a_conversation_over(site: Site) -> None:
+    await staff(site)
+    await _talking(site)
+    path = "conversations/c1/take"
+    assert (await ask(site, "sue", "POST", path)).status_code == 409, "she is not at work"
+    both = Agent("sue", "Sue", "209", roles=frozenset({"agent", "supervisor"}))
+    await site.world.store.save_agent(both)
+    page = await site.world.page("sue")
+    assert (await ask(site, "sue", "POST", path)).status_code == 200
+    assert (await page.next(protocol.Pop)).card.conversation == "c1"
+    assert await audited(site) == [("sue", "taken_over", "c1")] * 2
+
+
 async def test_nobody_is_given_what_is_not_there(site: Site) -> None:
     await staff(site)
     to = {"kind": "queue", "value": "billing"}
