@@ -147,11 +147,11 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         bus = await RedisBus.open(settings.redis_url) if settings.redis_url else MemoryBus()
         stack.push_async_callback(bus.close)
         server = settings.server_id or secrets.token_hex(8)
-        calls = RemoteCalls(bus, server, phones)
-        stack.push_async_callback(calls.close)
+        everywhere = RemoteCalls(bus, server, phones)
+        stack.push_async_callback(everywhere.close)
         desk = Desk(
             store,
-            calls.of,
+            everywhere.of,
             runner.report,
             lambda conversation: _view(library, sealer, conversation),
             clock,
