@@ -118,6 +118,8 @@ class AgiCall:
         if self._reply is None or self._reply.done():
             if self.gone.is_set():  # what ran on the channel ended with it, and says so now
                 return
+            if self._reply is not None and self._reply.cancelled():
+                return  # nobody waits for it any more, and the connection is about to be dropped
             raise RemoteProtocolError(f"AGI reply that nobody asked for: {reply.code}")
         self._reply.set_result(reply)
 

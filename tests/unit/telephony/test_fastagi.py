@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 
 from ivr.errors import CallGone, LocalProtocolError, TelephonyError
 from ivr.telephony.fastagi import AgiCall, Answer, FastAgiServer, serve
+from ivr.wire.agi import AgiReply, AgiRequest
 from tests.unit.wire.test_agi import environment
 
 
@@ -125,6 +127,21 @@ async def test_hang_up_ends_what_waits(reactor: Any, way: str) -> None:
         with pytest.raises(CallGone):
             await gone[0].command("ANSWER")
         await gone[0].hang_up()
+
+
+async def test_a_reply_that_comes_as_its_command_is_given_up_is_no_fault() -> None:
+    """A caller hangs up while the call's audio is taken away: both end at once."""
+    sent: list[bytes] = []
+    drops: list[bool] = []
+    connection: Any = SimpleNamespace(send=sent.append, drop=lambda: drops.append(True))
+    call = AgiCall(AgiRequest("PJSIP/1", "1.1"), connection)
+    application = asyncio.ensure_future(call.execute("AudioSocket", "x"))
+    await asyncio.sleep(0)
+    application.cancel()
+    call.receive(AgiReply(200, "-1"))
+    with pytest.raises(asyncio.CancelledError):
+        await application
+    assert (len(sent), drops) == (1, [True])
 
 
 @pytest.mark.parametrize("hung_up", [False, True])
