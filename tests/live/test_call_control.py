@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,12 +33,12 @@ from ivr.runner import Runner
 from ivr.sealing import Sealer
 from ivr.speech.music import hold_music
 from ivr.store.repo import Store
-from ivr.telephony import fastagi, media
+from ivr.telephony import fastagi, media, pbx
+from ivr.telephony.asterisk import Ami
 from ivr.telephony.softphone import PhoneCall, Softphone
 from ivr.telephony.telephone import Telephone
 from tests.fakes.pbx import NoSystems, Short
 from tests.fakes.speech import FakeRecognizer
-from tests.live.conftest import manager
 from tests.live.house import until
 
 pytestmark = [pytest.mark.live, pytest.mark.timeout(120)]
@@ -127,10 +126,58 @@ class NobodysDesk:
         return CallFacts()
 
 
+class Way:
+    """The network between hotline and Asterisk's manager, which can be cut and fall silent."""
+
+    def __init__(self, port: int):
+        self._to = port
+        self._writers: list[asyncio.StreamWriter] = []
+        self._flows = asyncio.Event()
+        self._flows.set()
+        self._server: asyncio.Server
+
+    async def open(self) -> int:
+        self._server = await asyncio.start_server(self._carry, "127.0.0.1", 0)
+        return int(self._server.sockets[0].getsockname()[1])
+
+    async def close(self) -> None:
+        self._server.close()
+        self.cut()
+
+    def cut(self) -> None:
+        for writer in self._writers:
+            writer.transport.abort()
+        self._writers.clear()
+
+    def silence(self) -> None:
+        self._flows.clear()
+
+    def restore(self) -> None:
+        self._flows.set()
+
+    async def _carry(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            there, back = await asyncio.open_connection("127.0.0.1", self._to)
+        except OSError:
+            writer.close()
+            return
+        self._writers += [writer, back]
+        await asyncio.gather(self._pump(reader, back), self._pump(there, writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError):
+            while piece := await reader.read(65536):
+                await self._flows.wait()
+                writer.write(piece)
+                await writer.drain()
+        writer.close()
+
+
 class Office:
     """A telephone system with a caller (9001) and three telephones."""
 
-    def __init__(self, telephone: Telephone, desk: NobodysDesk, settings: Settings):
+    def __init__(self, telephone: Telephone, desk: NobodysDesk, settings: Settings, way: Way):
+        self.way = way
         self.telephone = telephone
         self.desk = desk
         self.settings = settings
@@ -182,40 +229,55 @@ class Office:
         await until(lambda: not self.telephone._legs, 5, "no calls")
 
 
-@pytest_asyncio.fixture(loop_scope="session")
-async def office(live_pbx: Settings, reactor: Any, tmp_path: Path) -> AsyncIterator[Office]:
-    (tmp_path / "main.yaml").write_text(FLOW)
+Plant = tuple[Telephone, NobodysDesk, Settings, Way]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="session")
+async def plant(
+    live_pbx: Settings, reactor: Any, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Plant]:
+    """The hotline's telephone system without its desk."""
+    folder = tmp_path_factory.mktemp("plant")
+    (folder / "main.yaml").write_text(FLOW)
     settings = live_pbx.model_copy(update={"recording": RecordingSettings(enabled=False)})
     where, clock = settings.asterisk, SystemClock()
-    store = await Store.open(f"sqlite:///{tmp_path / 'test.db'}")
+    store = await Store.open(f"sqlite:///{folder / 'test.db'}")
     library = Library(store, clock)
-    await library.open(tmp_path, "main", republish=True)
+    await library.open(folder, "main", republish=True)
     audio = media.AudioServer(reactor)
     audio.listen(where.agi_host, where.audio_port)
-    ami = manager(settings)
+    way = Way(where.ami_port)
+    secret = pbx.credentials(settings).ami_secret
+    ami = Ami("127.0.0.1", await way.open(), where.ami_user, secret)
     await ami.start()
-    desk = NobodysDesk()
-    runner = Runner(store, library, NoSystems(), Sealer(tmp_path / "key"), clock)
-    kept = Recordings(store, tmp_path / "recordings", settings.recording, clock)
+    desk: Any = NobodysDesk()
+    runner = Runner(store, library, NoSystems(), Sealer(folder / "key"), clock)
+    kept = Recordings(store, folder / "recordings", settings.recording, clock)
     telephone = Telephone(
         settings, runner, audio, ami, Short(), FakeRecognizer(deaf=True), clock, hold_music(), kept
     )
     runner.attach(desk)
     agi = fastagi.serve(reactor, where.agi_host, where.agi_port, telephone.answer)
-    made = Office(telephone, desk, settings)
-    async with contextlib.AsyncExitStack() as phones:
-        for extension in ("9001", "9002", "1001", "1002", "1003"):
-            phone = robots.phone(settings, extension)
-            made.phones[extension] = await phones.enter_async_context(phone)
-        yield made
-    await made.quiet()
+    yield telephone, desk, settings, way
     telephone.stopping = True
     await agi.stop()
     await telephone.drained()
     await runner.close()
     await audio.stop()
     await ami.stop()
+    await way.close()
     await store.close()
+
+
+@pytest_asyncio.fixture(loop_scope="session")
+async def office(plant: Plant) -> AsyncIterator[Office]:
+    made = Office(*plant)
+    async with contextlib.AsyncExitStack() as phones:
+        for extension in ("9001", "1001", "1002", "1003"):
+            phone = robots.phone(made.settings, extension)
+            made.phones[extension] = await phones.enter_async_context(phone)
+        yield made
+    await made.quiet()
 
 
 async def end(office: Office, caller: Person, *others: Person) -> None:
@@ -529,3 +591,87 @@ async def test_a_number_is_called_from_the_agents_telephone(office: Office) -> N
 
 async def test_a_telephone_that_is_not_there_is_told_at_once(office: Office) -> None:
     assert (await office.telephone.dial("1009", "1002")).result == "refused"
+
+
+# --- the manager link ----------------------------------------------------------------------------
+
+
+async def back(office: Office) -> None:
+    """The link is back; from now on five seconds are allowed for the truth."""
+    await until(lambda: office.telephone.ami.connected, 20, "the link")
+
+
+@pytest.mark.parametrize("how", ["cut", "silent"])
+@pytest.mark.parametrize("stage", ["talk", "hold", "consult"])
+async def test_a_link_that_fails_leaves_calls_alone_and_the_truth_is_told(
+    office: Office, how: str, stage: str
+) -> None:
+    colleague: Person | None = None
+    if stage == "consult":
+        caller, agent, colleague = await consulting(office)
+    else:
+        caller, agent = await office.call()
+        if stage == "hold":
+            await office.order("hold", True)
+            office.take()
+    if how == "cut":
+        office.way.cut()
+    else:
+        office.way.silence()
+        await until(lambda: not office.telephone.ami.connected, 15, "the silence to be noticed")
+    if colleague is not None:
+        await colleague.call.hang_up()
+    elif stage == "hold":
+        assert (await office.order("hold", False)).result in ("done", "unknown")
+        await caller.hears(AGENT)  # this needs no manager
+    else:
+        assert (await office.order("hold", True)).result != "done" or how == "cut"
+    office.way.restore()
+    await back(office)
+    began = time.monotonic()
+    if colleague is not None:
+        await until(lambda: Consulted("1002", "gone") in office.events, 5, "gone")
+    if stage == "talk" and (Held(True) in office.take() or not caller.power(AGENT) > HEARD):
+        await office.order("hold", False)
+    await caller.hears(AGENT)
+    await agent.hears(CALLER)
+    if stage != "talk":
+        await until(lambda: Held(False) in office.events, 5, "retrieved")
+    print(f"{how} in {stage}: true {time.monotonic() - began:.2f} s after the link's return")
+    await end(office, caller, agent)
+
+
+async def test_many_cuts_in_one_call_double_nothing(office: Office) -> None:
+    caller, agent = await office.call()
+    for number in range(20):
+        await until(lambda: office.telephone.ami.connected, 20, "the link")
+        ordering = asyncio.ensure_future(office.order("consult", "1002"))
+        await asyncio.sleep(0.0004 * number)
+        office.way.cut()
+        outcome = await ordering
+        await back(office)
+        await asyncio.sleep(0.3)
+        rings = office.phones["1002"].called
+        assert rings <= 1, outcome
+        if rings:
+            ringing = await office.phones["1002"].incoming(2)
+            assert (await office.order("cancel")).result == "done"
+            await asyncio.wait_for(ringing.ended(), 5)
+        await caller.hears(AGENT)
+        await agent.hears(CALLER)
+    await end(office, caller, agent)
+
+
+@pytest.mark.parametrize("stage", ["talk", "consult"])
+async def test_a_restart_of_asterisk_ends_the_calls_and_is_told(office: Office, stage: str) -> None:
+    if stage == "consult":
+        await consulting(office)
+    else:
+        await office.call()
+    await asyncio.to_thread(pbx.down, office.settings)
+    await asyncio.to_thread(pbx.up, office.settings)
+    await back(office)
+    began = time.monotonic()
+    assert await office.outcome() == "gone"
+    await until(lambda: not office.telephone._legs, 5, "the call's end")
+    print(f"restart in {stage}: true {time.monotonic() - began:.2f} s after the link's return")
