@@ -68,6 +68,7 @@ class Sequences:
         self._language = language
         self._tokens_of = lru_cache(maxsize=64)(self._all_tokens)
         self._calibration = calibration.of(calibration.SEQUENCE, language)
+        self._of_string = calibration.of(calibration.DIGITS, language)
         self._digits = DigitSearch(model, language)
 
     def find(self, samples: Floats, audio: Encoded, grammar: Grammar) -> Sequence | None:
@@ -91,7 +92,8 @@ class Sequences:
         first, *others = sorted(best.values(), key=lambda guess: -guess.score)
         lead = first.score - others[0].score if others else _LONELY_LEAD
         each = first.score / max(1, len(first.tokens))
-        confidence = self._calibration.confidence(each, lead)
+        calibrated = self._of_string if digits else self._calibration
+        confidence = calibrated.confidence(each, lead)
         if not first.fits:
             confidence = min(confidence, _IMPLAUSIBLE_AT_MOST)
         return Sequence(first.text, first.tokens, confidence)

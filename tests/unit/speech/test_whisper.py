@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from ivr.flow import spoken
 from ivr.flow.events import Grammar
 from ivr.speech.calibration import CHOICE, SEQUENCE, Calibration
+from ivr.speech.calibration import DIGITS as STRINGS
 from ivr.speech.whisper import choose
 from ivr.speech.whisper_model import frames, level
 from ivr.speech.whisper_sequences import _Guess, _lengths, _of_digits, _value
@@ -64,7 +65,7 @@ def test_two_that_are_alike_are_told_as_alternatives() -> None:
     assert [text for text, _ in reading.alternatives] == ["pill"]
 
 
-@pytest.mark.parametrize("calibration", [*CHOICE.values(), *SEQUENCE.values()])
+@pytest.mark.parametrize("calibration", [*CHOICE.values(), *SEQUENCE.values(), *STRINGS.values()])
 def test_more_evidence_and_more_lead_are_more_confidence(calibration: Calibration) -> None:
     assert calibration.confidence(0.0, 0.2) < calibration.confidence(0.5, 0.2)
     assert calibration.confidence(0.0, 0.2) < calibration.confidence(0.0, 0.5)
