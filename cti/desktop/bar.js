@@ -83,8 +83,8 @@ class AgentBar extends Part {
         ${check("sound", "set_sound", () => alarm.try())}
         ${check("notify", "set_notify", (on) => on && alarm.allow().then(this._drawAgain))}
         ${preferences.notify && alarm.refused ? html`<p class="error">${say("notify_refused")}</p>` : nothing}
-        ${desk.phone ? check("softphone", "set_softphone", () => softphone.restart()) : nothing}
-        ${desk.phone && preferences.softphone ? check("autoAnswer", "set_auto_answer") : nothing}
+        ${softphone.possible && desk.agent.extension ? check("softphone", "set_softphone", () => softphone.restart()) : nothing}
+        ${softphone.possible && preferences.softphone ? check("autoAnswer", "set_auto_answer") : nothing}
         ${check("shortcuts", "set_shortcuts")}
         <button type="button" class="plain" @click=${() => document.querySelector("shortcut-help").show()}>${
           say("shortcuts")} <kbd>?</kbd></button>

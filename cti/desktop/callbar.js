@@ -85,9 +85,9 @@ class CallBar extends Part {
   }
 
   _close() {
-    const opener = this.querySelector(`[data-order=${this._open}]`);
+    const opener = this._open && this.querySelector(`[data-order=${this._open}]`);
     this._open = "";
-    opener?.focus();
+    if (opener) opener.focus();
   }
 
   _press(key) {

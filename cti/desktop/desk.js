@@ -29,7 +29,7 @@ class Desk extends EventTarget {
     Object.assign(this, {
       stream: "", n: 0, online: true, agent: null, presence: null,
       queue: { waiting: 0, longest: 0 }, queueAt: 0, works: new Map(), selected: "", skew: 0,
-      dispositions: [], reasons: [], replies: [], phone: false, notices: [],
+      dispositions: [], reasons: [], replies: [], notices: [],
     });
     this._pending = new Map();
   }
@@ -245,8 +245,8 @@ class Desk extends EventTarget {
 
 const received = {
   hello(desk, message) {
-    const { stream, agent, presence, queue, dispositions, reasons, replies, phone } = message;
-    Object.assign(desk, { stream, n: message.n, agent, presence, queue, dispositions, reasons, replies, phone });
+    const { stream, agent, presence, queue, dispositions, reasons, replies } = message;
+    Object.assign(desk, { stream, n: message.n, agent, presence, queue, dispositions, reasons, replies });
     desk.queueAt = Date.now();
     desk.skew = Date.parse(message.now) - Date.now();
     const there = new Set(message.cards.map((card) => card.conversation));

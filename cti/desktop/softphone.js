@@ -14,6 +14,7 @@ const TROUBLES = {
 class Softphone {
   constructor() {
     this._turn = 0;
+    this.possible = false;
     this._rest();
   }
 
@@ -34,17 +35,20 @@ class Softphone {
 
   async restart() {
     this.stop();
-    if (!desk.phone || !preferences.softphone) return;
+    this.possible ||= !preferences.softphone;
+    if (!desk.agent?.extension || !preferences.softphone) return;
     const turn = ++this._turn;
     this._to("connecting");
     try {
       const account = await desk.session.ask("/api/phone");
+      this.possible = true;
       const { default: JsSIP } = await import("./vendor/jssip.js");
       if (turn !== this._turn) return;
       this._register(JsSIP, account);
     } catch (error) {
       if (turn !== this._turn) return;
-      this._to(error.status === 404 ? "off" : "failed");
+      this.possible = error.status !== 404; // this hotline, or this agent, has none
+      this._to(this.possible ? "failed" : "off");
     }
   }
 
