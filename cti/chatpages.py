@@ -11,7 +11,11 @@ from starlette.exceptions import HTTPException
 from cti.chatsocket import ChatDoor
 
 _PAGE = Path(__file__).parent / "desktop" / "widget"
-_ASSETS = {"widget.js": "text/javascript", "demo.css": "text/css"}
+_ASSETS = {
+    "widget.js": ("widget.js", "text/javascript"),
+    "demo.css": ("demo.css", "text/css"),
+    "zh": ("demo-zh.html", "text/html"),
+}
 
 # Websites load the script from here; all else of ours stays with our own pages.
 _ELSEWHERE = {"cross-origin-resource-policy": "cross-origin"}
@@ -33,6 +37,7 @@ def router(door: ChatDoor) -> APIRouter:
     async def asset(name: str) -> FileResponse:
         if name not in _ASSETS:
             raise HTTPException(404, "there is no such page")
-        return FileResponse(_PAGE / name, media_type=_ASSETS[name], headers=_ELSEWHERE)
+        file, kind = _ASSETS[name]
+        return FileResponse(_PAGE / file, media_type=kind, headers=_ELSEWHERE)
 
     return routes

@@ -69,7 +69,7 @@ class ChatDoor:
         self.chats = chats
         self.clock = clock
         self._settings = settings
-        self._open = 0
+        self._open: set[WebSocket] = set()
         self._begun: dict[str, Rate] = {}
 
     async def serve(self, socket: WebSocket) -> None:
@@ -77,16 +77,20 @@ class ChatDoor:
         if not self._settings.enabled or not self.welcome(socket.headers):
             await socket.close(1008)  # before accepting: the browser sees 403
             return
-        if self._open >= self._settings.connections:
+        if len(self._open) >= self._settings.connections:
             await socket.close(TRY_LATER)
             return
-        self._open += 1
-        observe.CHATS.set(self._open)
+        self._open.add(socket)
+        observe.CHATS.set(len(self._open))
         try:
             await ChatSocket(socket, self).serve()
         finally:
-            self._open -= 1
-            observe.CHATS.set(self._open)
+            self._open.discard(socket)
+            observe.CHATS.set(len(self._open))
+
+    def sockets(self) -> tuple[WebSocket, ...]:
+        """The connections that are open now."""
+        return tuple(self._open)
 
     def welcome(self, headers: Mapping[str, str]) -> bool:
         """A page of ours, one of an origin that the settings name, or no browser's."""

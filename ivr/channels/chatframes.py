@@ -269,7 +269,8 @@ def _parse(adapter: TypeAdapter[Any], text: str | bytes, limit: int) -> Any:
     except ValidationError as error:
         # The peer's own bytes do not belong into our answer.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "message"
+        known = first["type"] != "extra_forbidden"
+        field = ".".join(str(part) for part in first["loc"] if known) or "message"
         raise RemoteProtocolError(f"{field[:80]}: {first['msg'][:200]}") from None
     except ValueError as error:  # lone surrogates, before pydantic sees any JSON
         raise RemoteProtocolError(f"message: {type(error).__name__}") from None
