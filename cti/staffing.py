@@ -18,10 +18,13 @@ from rich.table import Table
 from rich.text import Text
 
 from cti.accounts import hash_password
+from cti.contactbook import find
+from cti.customers import NAME
+from cti.screenpop import clean, shown_contact
 from ivr.config import load_settings
 from ivr.errors import SettingsError
-from ivr.model import HIGHEST_LEVEL, USUAL_LEVEL, Agent, Capacity, Contact
-from ivr.numbers import caller_address
+from ivr.model import HIGHEST_LEVEL, USUAL_LEVEL, Address, Agent, Capacity, Contact
+from ivr.numbers import caller_address, is_nobody
 from ivr.store.repo import Store
 
 T = TypeVar("T")
@@ -170,9 +173,12 @@ async def _disable(store: Store, login: str) -> None:
 
 @contact_app.command("set")
 def contact_set(
-    number: Annotated[str, typer.Argument(help="the number that they call from")],
+    number: Annotated[str, typer.Argument(help="the number that they call from, in any writing")],
     name: Annotated[str, typer.Option(help="who they are")] = "",
     language: Annotated[str, typer.Option(help="the language that they are greeted in")] = "",
+    contact: Annotated[
+        str, typer.Option("--id", help="which contact, where several share the number")
+    ] = "",
 ) -> None:
     """Tell the hotline who calls from a number: the agent's screen shows the name, and the flow
     begins in the language.
@@ -180,16 +186,57 @@ def contact_set(
     Example: hotline contact set +14155550123 --name "Ann Lindqvist" --language en
     """
     address = caller_address(number, load_settings().region)
-    if not address.value:
+    if is_nobody(address):
         raise SettingsError(f"{number!r} is no number that anybody could call from")
 
     async def work(store: Store) -> Contact:
-        known = await store.contacts_by_address(address)
-        contact = known[0] if known else Contact(uuid.uuid4().hex, addresses=(address,))
-        changed = replace(contact, name=name or contact.name, language=language or contact.language)
+        known = await _meant(store, address, contact)
+        changed = replace(
+            known,
+            name=clean(name, NAME) or known.name,
+            language=language or known.language,
+            addresses=tuple(dict.fromkeys((*known.addresses, address))),
+        )
         await store.save_contact(changed)
         return changed
 
     kept = with_store(work)
     shown = f"{address.value}: {kept.name or 'no name'}, {kept.language or 'no language'}"
     out.print(shown, markup=False)
+
+
+async def _meant(store: Store, address: Address, contact_id: str) -> Contact:
+    """Whom a number stands for: the contact that is named, else the only one, else a new one."""
+    if contact_id:
+        found = await store.contact(contact_id)
+        if found is None:
+            raise SettingsError(f"there is no contact {contact_id!r}; see `hotline contact find`")
+        return found
+    there = await store.contacts_by_address(address)
+    named = [contact for contact in there if contact.name]
+    if len(named) > 1:
+        several = ", ".join(f"{one.name} ({one.id})" for one in named)
+        raise SettingsError(f"several share {address.value}, say which one by --id: {several}")
+    return (named or there or [Contact(uuid.uuid4().hex)])[0]
+
+
+@contact_app.command("find")
+def contact_find(
+    text: Annotated[str, typer.Argument(help="a part of a name, or of a number")],
+    as_json: AsJson = False,
+) -> None:
+    """Find customers in the book, twenty at most.
+
+    Example: hotline contact find lindqvist
+    """
+    region = load_settings().region
+    found = with_store(lambda store: find(store, text, region))
+    if as_json:
+        for one in found:
+            out.print(shown_contact(one, region).model_dump_json(), markup=False)
+        return
+    table = Table("id", "name", "language", "numbers")
+    for one in found:
+        shown = shown_contact(one, region)
+        table.add_row(shown.id, Text(shown.name), shown.language, Text(", ".join(shown.numbers)))
+    out.print(table)

@@ -23,7 +23,13 @@ from tests.unit.cti.test_web import site as site
 from tests.unit.cti.test_web import url as url
 
 ROLES = {"ann": "agent", "sue": "supervisor", "dee": "designer", "ada": "admin"}
-FILLED = {"conversation_id": "c1", "recording_id": "r1", "login": "ann", "file": "main.yaml"}
+FILLED = {
+    "conversation_id": "c1",
+    "recording_id": "r1",
+    "contact_id": "k1",
+    "login": "ann",
+    "file": "main.yaml",
+}
 
 
 def counted(reason: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -51,3 +52,29 @@ def test_a_caller_gets_a_name_and_keeps_it() -> None:
     run("contact", "set", "(415) 555-0123", "--name", "Ann Lindqvist")
     again = run("contact", "set", "+14155550123", "--language", "zh")
     assert again.output == "+14155550123: Ann Lindqvist, zh\n"
+
+
+def test_of_those_who_share_a_number_one_must_be_named() -> None:
+    run("contact", "set", "+14155550123", "--name", "Ann")
+    run("contact", "set", "+14155550199", "--name", "Bob")
+    ids = [
+        json.loads(line)["id"]
+        for line in run("contact", "find", "415", "--json").output.split("\n")
+        if line
+    ]
+    run("contact", "set", "4155550123", "--id", ids[1])
+    refused = run("contact", "set", "+1 415 555 0123", "--language", "zh")
+    assert isinstance(refused.exception, HotlineError)
+    assert "Ann" in str(refused.exception) and "--id" in str(refused.exception)
+    assert (
+        "Bob, zh" in run("contact", "set", "4155550123", "--id", ids[1], "--language", "zh").output
+    )
+    assert isinstance(run("contact", "set", "4155550123", "--id", "k9").exception, HotlineError)
+    assert isinstance(run("contact", "set", "anonymous", "--name", "x").exception, HotlineError)
+
+
+def test_a_customer_is_found_by_name_and_their_brackets_are_text() -> None:
+    run("contact", "set", "+14155550123", "--name", "Ann [/b] Lindqvist")
+    listed = run("contact", "find", "LINDQ")
+    assert listed.exit_code == 0 and "[/b]" in listed.output
+    assert run("contact", "find", "nobody", "--json").output == ""
