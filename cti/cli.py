@@ -167,14 +167,15 @@ def _what_next(settings: Settings, login: str, password: str) -> str:
 The hotline is ready.
 
   1. Agent's page    {_page(settings)}
-                     login {login}, password {password}; press "Available"
-  2. Let a robot call, and watch the page
+                     login {login}, password {password}; press "I am available"
+  2. Let a robot call, and answer in the page
                      {hotline} call {settings.asterisk.extension} --script cti/stories/page.yaml
   3. Call yourself   register a SIP phone at {sip} (UDP, user 9001,
                      password {keys.phone("9001")}) and dial {settings.asterisk.extension}
 
-The demo agent's phone (extension {DEMO_EXTENSION}) is a stand-in that answers by itself. To use
-your own: register it at {sip} as another of 1002-1020 (passwords in
+The page is the demo agent's telephone (extension {DEMO_EXTENSION}); a stand-in answers when you
+have not within ten seconds. To use your own: register it at {sip} as another of 1002-1020
+(passwords in
 {pbx.directory(settings) / "etc" / "hotline.d" / "phones.conf"}) and
 `hotline agent add NAME --extension 1002`.
 

@@ -108,10 +108,14 @@ def printer(out: Console, as_json: bool, who: str = "") -> Callable[[RobotEvent]
     return show
 
 
+STAND_IN_SECONDS = 10.0
+"""How long the stand-in leaves the call to whoever would answer it in the browser."""
+
+
 @asynccontextmanager
 async def desk_phone(settings: Settings, number: str) -> AsyncIterator[None]:
-    """A stand-in for an agent's telephone, which picks up by itself and keeps silent: so that a
-    newcomer needs nothing but a browser."""
+    """A stand-in for an agent's telephone, which picks up by itself and keeps silent when nobody
+    answers in the page: so that a newcomer needs nothing but a browser, and no microphone."""
     async with phone(settings, number) as telephone:
         serving = asyncio.ensure_future(_pick_up(telephone))
         try:
@@ -124,7 +128,7 @@ async def desk_phone(settings: Settings, number: str) -> AsyncIterator[None]:
 async def _pick_up(telephone: Softphone) -> None:
     while True:
         incoming: PhoneCall = await telephone.incoming()
-        await asyncio.sleep(2.0)  # time to see the pop before the call is up
+        await asyncio.sleep(STAND_IN_SECONDS)
         with contextlib.suppress(HotlineError):
             await incoming.answer()
             await incoming.ended()
