@@ -149,7 +149,7 @@ class VoiceLeg:
             await self._call.hang_up()
             cause = "completed"
         except CallGone:
-            pass
+            cause = "fault" if self._returns else cause
         except HotlineError as error:
             if self._returns:
                 cause = "fault"

@@ -44,7 +44,7 @@ def live_settings() -> Iterator[Callable[..., Settings]]:
         (sip,) = free_ports(socket.SOCK_DGRAM, 1)
         rtp = next(_RTP)
         ports = {"ami_port": ami, "agi_port": agi, "audio_port": audio, "sip_port": sip}
-        ports |= {"http_port": http}
+        ports |= {"http_port": http, "parking_seconds": 6}
         ports |= {"rtp_start": rtp, "rtp_end": rtp + 199}
         # Not pytest's own: Asterisk's control socket wants a short path.
         folder = Path(tempfile.mkdtemp(prefix="hotline-live-"))

@@ -347,6 +347,16 @@ async def test_mute_keeps_the_agent_from_being_heard_also_over_a_hold(office: Of
     await end(office, caller, agent)
 
 
+async def test_keys_reach_the_callers_telephone(office: Office) -> None:
+    caller, agent = await office.call()
+    keys: list[str] = []
+    caller.call.stream.listen_for_keys(keys.append)
+    assert await office.order("press", "12*#90") == DONE
+    await until(lambda: "".join(keys) == "12*#90", 3, f"keys, not {keys}")
+    assert (await office.order("press", "1w")).result == "refused"
+    await end(office, caller, agent)
+
+
 # --- passing on ----------------------------------------------------------------------------------
 
 
@@ -542,6 +552,17 @@ async def test_a_parked_caller_is_fetched_from_any_telephone(office: Office) -> 
     await fetched.hears(CALLER)
     await fetched.call.hang_up()
     await caller.gone()
+
+
+async def test_a_parked_caller_whom_nobody_fetches_comes_back_to_the_line(office: Office) -> None:
+    caller, agent = await office.call()
+    identity = office.telephone._legs[office.leg].leg.conversation_id
+    assert await office.order("park") == DONE
+    await agent.gone()
+    await caller.hears_music()
+    assert await asyncio.wait_for(office.desk.waiting.get(), 10) == identity
+    await caller.hears_music()
+    await caller.call.hang_up()
 
 
 async def test_a_parked_caller_may_hang_up(office: Office) -> None:
