@@ -8,7 +8,7 @@ leased; an offer that nobody follows up waits again, at its old place.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import datetime
 from typing import Any
@@ -96,16 +96,19 @@ class Queue(Database):
     async def route(
         self, choose: Choose, now: datetime, lease_until: datetime
     ) -> list[tuple[Ticket, AtWork]]:
-        """Offer whom `choose` picks, and say which those are. One server at a time routes, so that
-        nobody is offered twice and nobody gets two customers for the room of one."""
+        """Offer whom `choose` picks of those who may be free, and say which those are. One server
+        at a time routes, so that nobody is offered twice and nobody gets two customers for the room
+        of one."""
         if not await self._read(lambda db: db.execute(_ANYBODY).first()):
             return []
 
         def work(db: Connection) -> list[tuple[Ticket, AtWork]]:
             _alone(db)
-            there = {seat.agent.login: seat for seat in _seats(db, now)}
+            waiting = _waiting(db)
+            kinds = {ticket.kind for ticket in waiting}
+            there = {seat.agent.login: seat for seat in _seats(db, now, free_for=kinds)}
             offers = []
-            for ticket, login in choose(_waiting(db), list(there.values())):
+            for ticket, login in choose(waiting, list(there.values())):
                 values: dict[str, Any] = {
                     "status": "offered",
                     "agent": login,
@@ -257,8 +260,7 @@ class Queue(Database):
             if fits is not None:
                 assert now is not None
                 _alone(db)
-                seats = (seat for seat in _seats(db, now) if seat.agent.login == ticket.agent)
-                if not any(map(fits, seats)):
+                if not any(map(fits, _seats(db, now, login=ticket.agent))):
                     raise Conflict(f"{ticket.agent} cannot be reached now")
             db.execute(
                 upsert(db, tickets)
@@ -413,20 +415,67 @@ def _in_hand() -> Select[Any]:
     )
 
 
-def _seats(db: Connection, now: datetime) -> list[AtWork]:
-    works: dict[str, list[Ticket]] = {}
-    for row in db.execute(_in_hand()):
-        works.setdefault(row.agent, []).append(_ticket(row))
+def _seats(
+    db: Connection, now: datetime, *, login: str = "", free_for: Collection[Kind] = ()
+) -> list[AtWork]:
+    """Who is at work; only one of them, or only those who may be free for these kinds. With five
+    hundred agents it counts how much of each is read."""
     query = (
         select(agents, *(column for column in presences.c if column.name != "login"))
         .join(presences, presences.c.login == agents.c.login)
         .where(agents.c.disabled.is_(False), presences.c.alive_until >= now)
         .order_by(agents.c.login)
     )
+    if login:
+        query = query.where(agents.c.login == login)
+    if free_for:
+        query = query.where(presences.c.state == "available", presences.c.reachable)
+    if set(free_for) == {Kind.CALL}:  # whoever has a call is not rung for another
+        on_call = select(tickets.c.agent).where(
+            tickets.c.stage.in_(_IN_HAND), tickets.c.kind == Kind.CALL
+        )
+        query = query.where(agents.c.login.not_in(on_call))
+    found = db.execute(query).all()
+    there = {row.login for row in found}
+    works: dict[str, list[Ticket]] = {}
+    for row in db.execute(_WORKS) if found else ():
+        if row.agent in there:
+            works.setdefault(row.agent, []).append(_work(row))
     return [
-        AtWork(agent_of(row), presence_of(row), tuple(works.get(row.login, ())))
-        for row in db.execute(query)
+        AtWork(agent_of(row), presence_of(row), tuple(works.get(row.login, ()))) for row in found
     ]
+
+
+_WORKS = (
+    select(
+        tickets.c.conversation_id,
+        tickets.c.id,
+        tickets.c.enqueued_at,
+        tickets.c.status,
+        tickets.c.agent,
+        tickets.c.offered_at,
+        tickets.c.kind,
+        tickets.c.server,
+        tickets.c.stage,
+    )
+    .where(tickets.c.stage.in_(_IN_HAND))
+    .order_by(tickets.c.offered_at, tickets.c.conversation_id, tickets.c.id)
+)
+
+
+def _work(row: Row[Any]) -> Ticket:
+    """A ticket as far as it tells what somebody has in hand."""
+    return Ticket(
+        row.id,
+        row.conversation_id,
+        row.enqueued_at,
+        status=row.status,
+        agent=row.agent,
+        offered_at=row.offered_at,
+        kind=Kind(row.kind),
+        server=row.server,
+        stage=row.stage,
+    )
 
 
 def _this(ticket: Ticket) -> ColumnElement[bool]:

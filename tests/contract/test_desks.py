@@ -70,6 +70,13 @@ class LossyBus(MemoryBus):
             super().publish(topic, body)
 
 
+class NoCalls(FakeCalls):
+    """The telephones of a server that is dead."""
+
+    async def ring(self, *_: Any) -> str:
+        raise TelephonyError("the caller's server is gone")
+
+
 @dataclass
 class Customer:
     """Somebody in the hotline, and what their flow was told."""
@@ -245,7 +252,7 @@ class Hotline:
         calls = FakeCalls()
         desk = Desk(
             self.store,
-            lambda server: self.servers[server].calls if server in self.servers else calls,
+            lambda server: self.servers[server].calls if server in self.servers else NoCalls(),
             self.report_to(name),
             view,
             self.clock,
