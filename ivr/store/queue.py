@@ -446,7 +446,7 @@ def _seats(
     ]
 
 
-_WORKS = (
+_WORKS: Select[Any] = (
     select(
         tickets.c.conversation_id,
         tickets.c.id,
