@@ -19,7 +19,18 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from tests.bench import calls, desk, flows, load, overload, prompts, recognition, recording, turns
+from tests.bench import (
+    calls,
+    card,
+    desk,
+    flows,
+    load,
+    overload,
+    prompts,
+    recognition,
+    recording,
+    turns,
+)
 from tests.bench.figures import Figure
 
 ALONE = (
@@ -31,6 +42,7 @@ ALONE = (
     | overload.BENCHES
     | turns.BENCHES
     | desk.BENCHES
+    | card.BENCHES
 )
 """Those that need no running hotline, or set up one of their own."""
 
