@@ -18,6 +18,7 @@ from ivr.model import (
     Channel,
     Conversation,
     ConversationStatus,
+    Kind,
     Leg,
     Ticket,
 )
@@ -112,7 +113,8 @@ async def follow(steps: list[Step], store: Store, line: Line) -> None:
         at = NOON + timedelta(seconds=seconds)
         match step:
             case "put":
-                ticket = Ticket("q1", key, at, priority=priority)
+                # A chat: of those on a call the store itself knows that they take no other.
+                ticket = Ticket("q1", key, at, priority=priority, kind=Kind.CHAT)
                 line.put(ticket)
                 assert await store.put_ticket(ticket) == line.tickets[key]
             case "offer":
