@@ -56,6 +56,8 @@ TABLE: Mapping[Way, Roles] = {
     ("GET", "/designer"): _PUBLIC,
     ("GET", "/designer/{name:path}"): _PUBLIC,
     ("GET", "/wallboard"): _PUBLIC,
+    ("GET", "/embed"): _PUBLIC,
+    ("GET", "/api/embed"): _PUBLIC,
     ("GET", "/chat"): _PUBLIC,
     ("GET", "/chat/{name}"): _PUBLIC,
     ("WS", "/api/phone/ws"): _PUBLIC,  # its address has a pass
@@ -94,6 +96,8 @@ TABLE: Mapping[Way, Roles] = {
     ("POST", "/api/accounts/{login}/password"): _ADMINS,
     ("DELETE", "/api/accounts/{login}/tokens"): _ADMINS,
     ("GET", "/api/audit"): _ADMINS,
+    ("GET", "/api/webhooks/dead"): _ADMINS,
+    ("POST", "/api/webhooks/dead/{delivery}"): _ADMINS,
 }
 
 FROM_PAGES = frozenset({("POST", "/api/login")})

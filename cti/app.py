@@ -56,6 +56,7 @@ from ivr.telephony.extension import Extension
 from ivr.telephony.phones import Phones
 from ivr.telephony.telephone import Telephone, browser_phone
 from ivr.telephony.turn import KEYS_ALONE
+from ivr.webhooks import Webhooks
 from ivr.texting import Texting
 
 log = structlog.get_logger(__name__)
@@ -173,6 +174,9 @@ async def hotline(settings: Settings, reactor: Any, progress: Progress) -> Async
         follow = library.follow(settings.flow, changed.put_nowait)
         ami = link[1] if link else None
         sweeping = _sweep(runner, ami, clock)
+        webhooks = Webhooks(store, settings.webhooks, clock)
+        stack.push_async_callback(webhooks.close)
+        stack.push_async_callback(_cancel, asyncio.ensure_future(webhooks.run()))
         works = (follow, _warm(prompts, changed), desk.run(), sweeping, recordings.run())
         for work in (*works, punctual.watch()):
             stack.push_async_callback(_cancel, asyncio.ensure_future(work))

@@ -7,7 +7,7 @@ a token never stands in a URL, and every request has a size and a time after whi
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,7 +23,18 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from cti import access, contactbook, designer, directory, playback, protocol, staff, wallboard
+from cti import (
+    access,
+    contactbook,
+    designer,
+    directory,
+    embed,
+    hooks,
+    playback,
+    protocol,
+    staff,
+    wallboard,
+)
 from cti.access import Door, Gate, session
 from cti.accounts import Accounts, LoginRefused, Session, TooManyAttempts
 from cti.agentsocket import INTERNAL, AgentSocket, SocketProtocol, error_message
@@ -62,8 +73,9 @@ _STATUSES: tuple[tuple[type[HotlineError], int], ...] = (
     (HotlineError, 500),
 )
 
+_POLICY = b"content-security-policy"
 _HEADERS = [
-    (b"content-security-policy",
+    (_POLICY,
      b"default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; "
      b"img-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"),
     (b"x-content-type-options", b"nosniff"),
@@ -77,8 +89,14 @@ _HEADERS = [
 
 _TRUSTED = "require-trusted-types-for 'script'; trusted-types lit-html"
 
-_ELSEWHERE = b"cross-origin-resource-policy"
-_SHARED = [header for header in _HEADERS if header[0] != _ELSEWHERE]
+
+def _further(own: Sequence[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers that an answer gets besides its own: what websites elsewhere may load or frame
+    says so itself, and a policy that leaves the framing open is added to ours."""
+    said = {name for name, value in own if name == b"cross-origin-resource-policy"}
+    if any(name == _POLICY and b"frame-ancestors" in value for name, value in own):
+        said |= {_POLICY, b"x-frame-options"}
+    return [header for header in _HEADERS if header[0] not in said]
 
 
 class _Strict(BaseModel):
@@ -163,6 +181,8 @@ def create_app(
     app.include_router(staff.router(Supervision(desk), store, desk.clock))
     board = Board(store, desk.clock, settings.queue)
     app.include_router(wallboard.router(board, accounts, desk.bus))
+    app.include_router(hooks.router(store, desk.clock))
+    app.include_router(embed.router(settings.embed.origins, _HEADERS[0][1].decode()))
     app.include_router(directory.router(store, desk.clock, session))
     app.include_router(contactbook.router(store, desk.clock, settings.region))
 
@@ -327,9 +347,7 @@ class _Guard:
             if message["type"] == "http.response.start":
                 started = True
                 own = list(message.get("headers", []))
-                # What websites elsewhere may load says so itself.
-                kept = _HEADERS if not any(name == _ELSEWHERE for name, _ in own) else _SHARED
-                message = {**message, "headers": [*own, *kept]}
+                message = {**message, "headers": [*own, *_further(own)]}
             await send(message)
 
         body = await _body(receive)

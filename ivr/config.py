@@ -11,7 +11,7 @@ import os
 import re
 from datetime import date, time
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -199,6 +199,40 @@ class QueueSettings(_Section):
     )
 
 
+WebhookEvent = Literal[
+    "conversation.started",
+    "conversation.offered",
+    "conversation.answered",
+    "conversation.ended",
+    "conversation.noted",
+    "conversation.wrapped_up",
+]
+Origin = Annotated[str, Field(pattern=r"^https?://[A-Za-z0-9.:\[\]-]+$")]
+
+
+class WebhookSettings(_Section):
+    """A program elsewhere that is told what becomes of conversations."""
+
+    url: str = Field(pattern=r"^https?://[^\s/?#@]+(/[^\s#]*)?$", description="where to POST to")
+    secret: str = Field(min_length=16, repr=False, description="what signs the messages")
+    events: tuple[WebhookEvent, ...] = Field(get_args(WebhookEvent), min_length=1)
+    private: bool = False
+
+    @model_validator(mode="after")
+    def _guarded(self) -> Self:
+        if self.url.startswith("http:") and not self.private:
+            raise ValueError("http:// is for hosts of your own: use https://, or private = true")
+        return self
+
+
+class EmbedSettings(_Section):
+    """The agent's pop in a page of another program."""
+
+    origins: tuple[Origin, ...] = Field(
+        (), description="websites that may show the pop beside theirs, like https://crm.example.com"
+    )
+
+
 class ChatSettings(_Section):
     """Chat on web pages and in apps."""
 
@@ -344,6 +378,10 @@ class Settings(BaseSettings):
         description="whether those systems may be at private addresses (127.0.0.1, 10.0.0.0/8 …); "
         "or the names of those that may",
     )
+    webhooks: dict[Annotated[str, Field(pattern=r"^[a-z0-9_-]{1,40}$")], WebhookSettings] = Field(
+        default_factory=dict,
+        description="programs that are told of conversations: `url`, `secret`, `events`, `private`",
+    )
     calendars: dict[str, CalendarSettings] = Field(
         default_factory=dict, description="opening hours by the names that flows use in `hours`"
     )
@@ -377,6 +415,7 @@ class Settings(BaseSettings):
     speech: SpeechSettings = SpeechSettings()
     queue: QueueSettings = QueueSettings()
     recording: RecordingSettings = RecordingSettings()
+    embed: EmbedSettings = EmbedSettings()
     crm: CrmSettings = CrmSettings()
     chat: ChatSettings = ChatSettings()
 
@@ -441,5 +480,5 @@ def load_settings() -> Settings:
 def _may_be_shown(kind: str, key: str) -> bool:
     """Not what may be a password: of a key that nobody knows, or of one that holds one."""
     return kind != "extra_forbidden" and not any(
-        word in key for word in ("secret", "url", "accounts")
+        word in key for word in ("secret", "url", "accounts", "webhooks")
     )

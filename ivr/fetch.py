@@ -138,6 +138,12 @@ def _base(name: str, url: str) -> str:
     return url.rstrip("/")
 
 
+def client(lookups: ThreadPoolExecutor, *, private: bool) -> httpx2.AsyncClient:
+    """What this project calls other systems with: no redirects, no cookies, no proxies, and only
+    public addresses unless `private`; another one raises NotAllowed."""
+    return _client(_Network(lookups, anywhere=private))
+
+
 def _client(network: _Network) -> httpx2.AsyncClient:
     transport = httpx2.AsyncHTTPTransport(trust_env=False, limits=_CONNECTIONS)
     # The one place between the name and the connection, so that what was checked is what is

@@ -66,6 +66,11 @@ WALLBOARD = Histogram(
     "Working out what all wallboards show, once a second",
     buckets=_FAST,
 )
+WEBHOOKS = Counter(
+    "hotline_webhook_attempts_total",
+    "Attempts to tell other programs, by what became of it: delivered, failed or dead",
+    ["hook", "outcome"],
+)
 SCREENS = Gauge("hotline_agent_screens", "Agents' screens connected now")
 CHATS = Gauge("hotline_chat_pages", "Customers' chat connections open now")
 FIRST_PROMPT = Histogram(

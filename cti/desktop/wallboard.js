@@ -166,7 +166,7 @@ class WallBoard extends LitElement {
   }
 
   _now({ channels, topics }) {
-    const table = (title, rows) => html`<div><h3>${say(title)}</h3>${rows.length ? html`<table><thead><tr>
+    const table = (title, rows) => html`<div>${rows.length ? html`<table><thead><tr>
       <th scope="col">${say(title)}</th><th scope="col" class="number">${say("count")}</th>
       <th scope="col" class="number">${say("hour")}</th><th scope="col" class="number">${say("growth")}</th></tr></thead>
       <tbody>${rows.map((row) => html`<tr><th scope="row"><bdi>${row.name ? worded(row.name) : say("no_topic")}</bdi></th>

@@ -8,7 +8,7 @@ those behind it go on.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -69,15 +69,17 @@ class Deliveries(Database):
 
         return await self._write(work)
 
-    async def lease_deliveries(self, now: datetime, seconds: float, limit: int) -> list[Delivery]:
-        """Take what is due and first of its conversation at its hook. Nobody else gets it for so
+    async def lease_deliveries(
+        self, hook: str, now: datetime, seconds: float, limit: int
+    ) -> list[Delivery]:
+        """Take what is due at a hook, of each conversation the first. Nobody else gets it for so
         many seconds; then, neither delivered nor failed, it is due again."""
         before = deliveries.alias("before")
         first = ~(
             select(before.c.id)
             .where(
                 before.c.status == "due",
-                before.c.hook == deliveries.c.hook,
+                before.c.hook == hook,
                 before.c.conversation_id == deliveries.c.conversation_id,
                 before.c.sequence < deliveries.c.sequence,
             )
@@ -87,7 +89,12 @@ class Deliveries(Database):
         def work(db: Connection) -> list[Delivery]:
             due = (
                 select(deliveries)
-                .where(deliveries.c.status == "due", deliveries.c.due_at <= now, first)
+                .where(
+                    deliveries.c.status == "due",
+                    deliveries.c.hook == hook,
+                    deliveries.c.due_at <= now,
+                    first,
+                )
                 .order_by(deliveries.c.due_at, deliveries.c.id)
                 .limit(limit)
                 .with_for_update(skip_locked=True, of=deliveries)
@@ -130,6 +137,14 @@ class Deliveries(Database):
                 .values(status="due", due_at=now, created_at=now, attempts=0)
             )
             == 1
+        )
+
+    async def give_up_all_but(self, hooks: Collection[str], why: str) -> int:
+        """What is due at hooks that are none of these is dead; how many."""
+        return await self._run(
+            update(deliveries)
+            .where(deliveries.c.status == "due", deliveries.c.hook.not_in(hooks))
+            .values(status="dead", error=why)
         )
 
     async def forget_dead(self, before: datetime) -> int:

@@ -24,6 +24,7 @@ KINDS = frozenset(
         "offered",
         "answered",
         "released",
+        "noted",
         "wrapped_up",
         "dequeued",
         "ended",

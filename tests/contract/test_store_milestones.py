@@ -83,9 +83,11 @@ async def test_each_milestone_is_posted_once(store: Store) -> None:
     await _begun(store, "c1")
     assert await store.post_milestones(lambda one: [_made(one), _made(one, "bi")], 10) == 1
     assert await store.post_milestones(lambda one: [_made(one)], 10) == 0
-    leased = await store.lease_deliveries(NOON, 30, 10)
-    assert sorted(one.hook for one in leased) == ["bi", "crm"]
-    assert all(one.attempts == 1 for one in leased)
+    for hook in ("crm", "bi"):
+        [leased] = await store.lease_deliveries(hook, NOON, 30, 10)
+        assert (leased.hook, leased.attempts) == (hook, 1)
+    assert await store.give_up_all_but(["crm"], "it is not in the settings any more") == 1
+    assert [one.hook for one in await store.dead_deliveries()] == ["bi"]
 
 
 async def test_a_conversations_deliveries_keep_their_order_at_each_hook(store: Store) -> None:
@@ -94,43 +96,43 @@ async def test_a_conversations_deliveries_keep_their_order_at_each_hook(store: S
     await store.append([TimelineEntry("c1", later(1), "ended", {"outcome": "done"})])
     await store.post_milestones(lambda one: [_made(one)], 10)
     now = later(10)
-    first = await store.lease_deliveries(now, 30, 10)
+    first = await store.lease_deliveries("crm", now, 30, 10)
     assert [(one.conversation_id, one.event) for one in first] == [
         ("c1", "call_started"),
         ("c2", "call_started"),
     ]
-    assert await store.lease_deliveries(now, 30, 10) == [], "leased, or behind one that is"
+    assert await store.lease_deliveries("crm", now, 30, 10) == [], "leased, or behind one that is"
     await store.not_delivered(first[0].id, now + timedelta(seconds=60), "down")
     await store.delivered(first[1].id)
-    assert await store.lease_deliveries(now + timedelta(seconds=59), 30, 10) == []
-    [again] = await store.lease_deliveries(now + timedelta(seconds=60), 30, 10)
+    assert await store.lease_deliveries("crm", now + timedelta(seconds=59), 30, 10) == []
+    [again] = await store.lease_deliveries("crm", now + timedelta(seconds=60), 30, 10)
     assert (again.event, again.attempts, again.error) == ("call_started", 2, "down")
     await store.delivered(again.id)
-    [last] = await store.lease_deliveries(now + timedelta(seconds=60), 30, 10)
+    [last] = await store.lease_deliveries("crm", now + timedelta(seconds=60), 30, 10)
     assert last.event == "ended"
 
 
 async def test_a_lease_that_runs_out_is_due_again(store: Store) -> None:
     await _begun(store, "c1")
     await store.post_milestones(lambda one: [_made(one)], 10)
-    [one] = await store.lease_deliveries(NOON, 30, 10)
-    assert await store.lease_deliveries(later(29), 30, 10) == []
-    assert [two.id for two in await store.lease_deliveries(later(30), 30, 10)] == [one.id]
+    [one] = await store.lease_deliveries("crm", NOON, 30, 10)
+    assert await store.lease_deliveries("crm", later(29), 30, 10) == []
+    assert [two.id for two in await store.lease_deliveries("crm", later(30), 30, 10)] == [one.id]
 
 
 async def test_dead_deliveries_are_seen_and_sent_again(store: Store) -> None:
     await _begun(store, "c1")
     await store.append([TimelineEntry("c1", later(1), "ended", {})])
     await store.post_milestones(lambda one: [_made(one)], 10)
-    [one] = await store.lease_deliveries(later(2), 30, 10)
+    [one] = await store.lease_deliveries("crm", later(2), 30, 10)
     await store.not_delivered(one.id, None, "410")
     [dead] = await store.dead_deliveries()
     assert (dead.id, dead.status, dead.error, dead.body) == (one.id, "dead", "410", {"n": 1})
-    [behind] = await store.lease_deliveries(later(2), 30, 10)
+    [behind] = await store.lease_deliveries("crm", later(2), 30, 10)
     assert behind.event == "ended", "those behind it go on"
     assert await store.revive_delivery(one.id, later(3))
     assert not await store.revive_delivery(one.id, later(3))
-    assert [two.id for two in await store.lease_deliveries(later(3), 30, 10)] == [one.id]
+    assert [two.id for two in await store.lease_deliveries("crm", later(3), 30, 10)] == [one.id]
     await store.not_delivered(one.id, None, "410")
     assert await store.forget_dead(later(100)) == 1
     assert await store.dead_deliveries() == []

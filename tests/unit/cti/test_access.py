@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 from typing import Any
 
 import httpx2
@@ -30,6 +31,10 @@ FILLED = {
     "login": "ann",
     "file": "main.yaml",
 }
+
+
+def filled(path: str) -> str:
+    return re.sub(r"{(\w+)}", lambda found: FILLED.get(found[1], "x" * 32), path)
 
 
 def counted(reason: str) -> float:
@@ -83,7 +88,7 @@ async def test_no_role_reaches_above_itself(site: Site, login: str) -> None:
     there = set(every_route(site.app.routes))
     before = counted("role")
     for method, path in (ways := [way for way in closed if way in there]):
-        answer = await site.http.request(method, path.format(**FILLED), headers=headers, json={})
+        answer = await site.http.request(method, filled(path), headers=headers, json={})
         assert (answer.status_code, answer.json()["code"]) == (403, "not_allowed"), path
     assert counted("role") - before == len(ways)
 
@@ -96,7 +101,7 @@ async def test_nobody_gets_in_without_a_good_token(site: Site) -> None:
     for given in ({}, {"Authorization": stolen}, {"Authorization": "Basic YWRhOng="}):
         before = counted("token")
         for method, path in ways:
-            answer = await site.http.request(method, path.format(**FILLED), headers=given, json={})
+            answer = await site.http.request(method, filled(path), headers=given, json={})
             assert answer.status_code == 401, path
             assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert counted("token") - before == len(ways)
