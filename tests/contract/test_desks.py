@@ -51,7 +51,7 @@ from tests.unit.cti.conftest import view
 
 WORLDS = int(os.environ.get("HOTLINE_WORLDS", "2"))
 STEPS = 60
-PATIENCE = 20.0
+_HANGS = 280.0  # seconds of real time, on a machine that does much else
 SKILLS = ("billing", "repairs")
 LANGUAGES = ("en", "zh")
 _IN_HAND = ("offered", "ringing", "active", "held", "wrap_up")
@@ -489,7 +489,7 @@ class Hotline:
             *(4 * [self.agent_acts]),
             *(3 * [self.phones]),
             self.leaves,
-            lambda: self.time_passes(self.dice.choice((1, 1, 5, 30))),
+            lambda: self.time_passes(self.dice.choice((1, 1, 5, 20))),
         )
         for _ in range(STEPS):
             self.bus.loses = self.dice.choice((0.0, 0.0, 0.5, 1.0))
@@ -510,7 +510,7 @@ async def names(made: str) -> AsyncIterator[tuple[str, ...]]:
     yield ("x", "y") if made.startswith("postgres") else ("x",)
 
 
-@pytest.mark.timeout(0 if WORLDS > 20 else 120)
+@pytest.mark.timeout(0 if WORLDS > 20 else 600)
 async def test_the_line_keeps_its_promises(
     store: Store, names: tuple[str, ...], made: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -521,7 +521,7 @@ async def test_the_line_keeps_its_promises(
         await emptied(store)
         hotline = Hotline(seed, store, names)
         try:
-            async with asyncio.timeout(60):
+            async with asyncio.timeout(_HANGS):
                 await hotline.live()
         except BaseException as error:
             error.add_note(f"world {seed} on {made.partition(':')[0]}")
