@@ -38,6 +38,7 @@ _IMPLAUSIBLE = 20.0  # what a sequence loses that does not fit its audio
 _IMPLAUSIBLE_AT_MOST = 0.3  # the confidence in one that is still the best
 _SELDOM_A_NUMBER = 4  # longer strings are said digit by digit in Mandarin
 _LONELY_LEAD = 4.0
+_ONE_DIGIT_MORE = 0.8
 _EVER = datetime(2026, 6, 15, 12, 0)
 
 
@@ -148,8 +149,15 @@ class Sequences:
         }
         lengths = _lengths(guesses, grammar)
         found = self._digits.find(samples, lengths, more.items(), "oh" in grammar.words)
+        # Where the length is open, a digit said once must not be worth less than the same twice.
+        each = 0.0 if _length(grammar) else _ONE_DIGIT_MORE
         return [
-            _Guess(spaced(one.words, self._language), one.tokens, one.digits, one.score)
+            _Guess(
+                spaced(one.words, self._language),
+                one.tokens,
+                one.digits,
+                one.score - each * len(one.digits),
+            )
             for one in found
         ]
 
@@ -185,9 +193,8 @@ def _fits(length: int, grammar: Grammar) -> bool:
 
 
 def _lengths(guesses: Iterable[_Guess], grammar: Grammar) -> list[int]:
-    """How many digits it may be: as asked for, else as the beams had it and one more or less."""
+    """How many digits it may be: as asked for, else as the likeliest beams had it."""
     if _length(grammar):
         return [_length(grammar)]
     said = [len(digits) for guess in guesses if (digits := figures(guess.text))][:3]
-    near = {length + more for length in said for more in (0, 1)}
-    return sorted(length for length in near if _fits(length, grammar))
+    return sorted(length for length in set(said) if _fits(length, grammar))
