@@ -56,8 +56,8 @@ from ivr.telephony.extension import Extension
 from ivr.telephony.phones import Phones
 from ivr.telephony.telephone import Telephone, browser_phone
 from ivr.telephony.turn import KEYS_ALONE
-from ivr.webhooks import Webhooks
 from ivr.texting import Texting
+from ivr.webhooks import Webhooks
 
 log = structlog.get_logger(__name__)
 

@@ -142,7 +142,7 @@ class Desk:
         await self._texts_again(texts)
 
     async def _texts_again(self, texts: list[Ticket]) -> None:
-        """Whom an agent was writing with is theirs again, at their next place: nobody has hung up."""
+        """Whom an agent was writing with is theirs again, at their next place: nobody hung up."""
         until = self.clock.now() + timedelta(seconds=self.settings.reserve_seconds)
         for ticket in texts:
             first, _, number = ticket.id.partition("~")

@@ -90,9 +90,7 @@ class TextWork(Work):
             return "accepted"
         seconds = place.settings.accept_seconds
         until = place.clock.now() + timedelta(seconds=seconds + _LEASE_SLACK)
-        ours, _ = await asyncio.gather(
-            place.store.lease_ticket(ticket, until), self.gather()
-        )
+        ours, _ = await asyncio.gather(place.store.lease_ticket(ticket, until), self.gather())
         if not ours:
             return "gone"
         if not await seat.show(protocol.Pop(card=self.card())):
