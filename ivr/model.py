@@ -199,9 +199,9 @@ class Ticket:
     """A place in line. `id` is the engine's `Enqueue.id`, unique within the conversation; asking
     again with the same id keeps `enqueued_at` and so the place.
 
-    `status` is `waiting`, `offered` (to `agent`, since `offered_at`), `served`, `passed` (served and
-    transferred by that agent) or `withdrawn`. One that was transferred to an agent is kept for
-    them (`reserved`) until `reserved_until`, and tells `context`, what `from_agent` wrote.
+    `status` is `waiting`, `offered` (to `agent`, since `offered_at`), `served`, `passed` (served
+    and transferred by that agent) or `withdrawn`. One that was transferred to an agent is kept
+    for them (`reserved`) until `reserved_until`, and tells `context`, what `from_agent` wrote.
 
     `server` is the one that has the customer's legs. An offer is leased: not answered by
     `lease_until` it waits again. `stage` is how far the conversation has come with `agent`, one of
