@@ -18,14 +18,15 @@ demo: setup  ## the story: a robot calls, is understood, and reaches a (robot) p
 	@$(BIN)/hotline demo
 
 test: setup-test  ## set everything up and run every test, the live ones too
-	$(BIN)/pytest --junitxml=build/tests.xml
+	$(BIN)/pytest --ignore=tests/live -n 2 --dist loadfile --junitxml=build/tests.xml
+	$(BIN)/pytest tests/live --junitxml=build/tests-live.xml
 
 check: setup-test  ## lint, types, import rules and unit tests, in under two minutes
 	$(BIN)/ruff format --check -q .
 	$(BIN)/ruff check -q .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
-	$(BIN)/pytest -m "not live and not models" -n 2
+	$(BIN)/pytest tests/unit tests/flows -m "not live and not models" -n 2
 
 bench: setup-test  ## measure; ONLY=name for one; prints a table and writes build/bench.json
 	$(BIN)/python -m tests.bench $(ONLY)
