@@ -100,16 +100,21 @@ class CallWork(TalkWork):
     async def _bring_together(self) -> str:
         place, ticket, seat = self._place, self.ticket, self.seat
         lease = place.settings.ring_seconds + 2 * RING_SLACK
-        ours, (_, self.leg) = await asyncio.gather(
-            place.store.lease_ticket(ticket, place.clock.now() + timedelta(seconds=lease)),
-            self.gather(),
+        # The pop does not wait for the database to write; the phone does, which must be ours.
+        leasing = asyncio.ensure_future(
+            place.store.lease_ticket(ticket, place.clock.now() + timedelta(seconds=lease))
         )
-        if not ours:  # it waits again, or is somebody else's
+        try:
+            _, self.leg = await self.gather()
+            shown = await seat.show(protocol.Pop(card=self.card()))
+            observe.POP.observe(place.clock.monotonic() - self._picked)
+            shown_at = place.clock.now()
+        finally:
+            await asyncio.wait({leasing})
+        if not leasing.result():  # it waits again, or is somebody else's
             return "withdrawn"
-        if not await seat.show(protocol.Pop(card=self.card())):
+        if not shown:
             return "unavailable"
-        observe.POP.observe(place.clock.monotonic() - self._picked)
-        shown_at = place.clock.now()
         await self.note("offered", self._picked_at)
         await self.note("pop_shown", shown_at)
         with contextlib.suppress(TimeoutError):

@@ -90,13 +90,18 @@ class TextWork(Work):
             return "accepted"
         seconds = place.settings.accept_seconds
         until = place.clock.now() + timedelta(seconds=seconds + _LEASE_SLACK)
-        ours, _ = await asyncio.gather(place.store.lease_ticket(ticket, until), self.gather())
-        if not ours:
+        leasing = asyncio.ensure_future(place.store.lease_ticket(ticket, until))
+        try:  # the pop does not wait for the database to write
+            await self.gather()
+            shown = await seat.show(protocol.Pop(card=self.card()))
+            observe.POP.observe(place.clock.monotonic() - self._picked)
+            shown_at = place.clock.now()
+        finally:
+            await asyncio.wait({leasing})
+        if not leasing.result():
             return "gone"
-        if not await seat.show(protocol.Pop(card=self.card())):
+        if not shown:
             return "unavailable"
-        observe.POP.observe(place.clock.monotonic() - self._picked)
-        shown_at = place.clock.now()
         await self.note("offered", self._picked_at)
         await self.note("pop_shown", shown_at)
         loop = asyncio.get_running_loop()
