@@ -442,8 +442,6 @@ class Hello(_Numbered):
     dispositions: tuple[str, ...] = DISPOSITIONS
     reasons: tuple[str, ...] = ()
     replies: tuple[CannedReply, ...] = ()
-    phone: bool = False
-    """Whether the page may register as the agent's telephone (`GET /api/phone`)."""
 
 
 class Welcome(_Numbered):
@@ -521,7 +519,8 @@ def _parse(adapter: TypeAdapter[Any], text: str | bytes, limit: int) -> Any:
     except ValidationError as error:
         # `input` and `url` are left out: the peer's own bytes do not belong into our answer.
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        field = ".".join(str(part) for part in first["loc"]) or "message"
+        named = ".".join(str(part) for part in first["loc"])
+        field = "".join(filter(str.isprintable, named)) or "message"  # a peer may name one so
         raise RemoteProtocolError(f"{field[:80]}: {first['msg'][:200]}") from None
     except ValueError as error:  # lone surrogates, before pydantic sees any JSON
         raise RemoteProtocolError(f"message: {type(error).__name__}") from None

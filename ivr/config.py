@@ -416,8 +416,8 @@ class Settings(BaseSettings):
     queue: QueueSettings = QueueSettings()
     recording: RecordingSettings = RecordingSettings()
     embed: EmbedSettings = EmbedSettings()
-    crm: CrmSettings = CrmSettings()
     chat: ChatSettings = ChatSettings()
+    crm: CrmSettings = CrmSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -105,3 +105,9 @@ def test_a_note_keeps_its_lines_and_loses_controls() -> None:
 def test_the_longest_note_in_any_script_fits_a_frame() -> None:
     note = protocol.WriteNote(conversation="c" * 64, text="😀" * 4000)
     assert parse_client(note.model_dump_json()) == note
+
+
+def test_a_field_that_nobody_knows_is_named_in_one_line() -> None:
+    with pytest.raises(RemoteProtocolError) as refused:
+        parse_client('{"type": "ping", "a\\nb": 1}')
+    assert "\n" not in str(refused.value)
