@@ -115,8 +115,12 @@ class Line:
     async def leave(self, conversation_id: str, reason: str) -> list[Ticket]:
         """Take them out of line. Returns what was in line, as it stood. Idempotent."""
         self._entering.pop(conversation_id, None)
-        self._places.pop(conversation_id, None)
-        self._with_person.pop(conversation_id, None)
+        place = self._places.pop(conversation_id, None)
+        if self._with_person.pop(conversation_id, None) is not None:
+            place = None
+        if place is not None:
+            # Before anything is awaited: who else ends the conversation asks how long they waited.
+            await self._note_left(place.ticket, reason)
         stood: list[Ticket] = []
 
         async def withdraw() -> None:
@@ -124,7 +128,8 @@ class Line:
 
         await self._journal.best_effort(withdraw())
         for ticket in stood:
-            await self._note_left(ticket, reason)
+            if place is None or ticket.id != place.ticket.id:
+                await self._note_left(ticket, reason)
         return stood
 
     async def _note_left(self, ticket: Ticket, reason: str) -> None:

@@ -35,9 +35,7 @@ LoginPath = Annotated[str, Path(pattern=LOGIN)]
 IdPath = Annotated[str, Path(pattern=_ID)]
 Skill = Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Words = Annotated[str, Field(max_length=200, pattern=r"^[^\x00-\x1f\x7f]*$")]
-Password = Annotated[
-    str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD, repr=False)
-]
+Password = Annotated[str, Field(min_length=SHORTEST_PASSWORD, max_length=LONGEST_PASSWORD)]
 
 
 class _Part(BaseModel):
@@ -90,13 +88,13 @@ class NewAccount(AccountChange):
     """An account to be made. Without a password one is made and answered, this once."""
 
     login: str = Field(pattern=LOGIN)
-    password: Password | None = None
+    password: Password | None = Field(None, repr=False)
 
 
 class PasswordChange(_Part):
     """Without a password one is made and answered, this once."""
 
-    password: Password | None = None
+    password: Password | None = Field(None, repr=False)
 
 
 class PasswordAnswer(_Part):

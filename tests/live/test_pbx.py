@@ -77,7 +77,9 @@ def test_everything_listens_on_the_loopback_alone(live_pbx: Settings) -> None:
     process = psutil.Process(pbx.status(live_pbx).pid)
     sockets = process.net_connections("inet")
     tcp = {each.laddr for each in sockets if each.status == psutil.CONN_LISTEN}
-    assert tcp == {("127.0.0.1", live_pbx.asterisk.ami_port)}
+    where = live_pbx.asterisk
+    # The manager's, and the HTTP server's through which browsers are telephones.
+    assert tcp == {("127.0.0.1", where.ami_port), ("127.0.0.1", where.http_port)}
     # The two other UDP sockets, on ports of the kernel's choice, are the DNS client's.
     sip = [each.laddr.ip for each in sockets if each.laddr.port == live_pbx.asterisk.sip_port]
     assert sip == ["127.0.0.1"]
