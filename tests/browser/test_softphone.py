@@ -133,8 +133,6 @@ async def registered(fake: Any, **about: Any) -> tuple[FakeServer, Pbx]:
     server: FakeServer = await fake(**about)
     pbx = Pbx(server.page)
     await pbx.start()
-    assert server.hello is not None
-    server.hello = server.hello.model_copy(update={"phone": True})
     await server.page.reload()
     return server, pbx
 
@@ -193,7 +191,7 @@ async def test_trouble_with_the_microphone_is_told_by_name(fake: Any) -> None:
 
 
 async def test_without_a_telephone_there_is_none(fake: Any) -> None:
-    server: FakeServer = await fake(cards.call(), phone=True)
+    server: FakeServer = await fake(cards.call())
     await expect(server.page.locator(".phone-state")).to_have_count(0)
 
 
